@@ -14,9 +14,9 @@
 //! The content is everything before the trailer, and its SHA-256 is the envelope's digest: adding a signature does not
 //! change what the content is called.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::{AlignedBytes, Digest};
+use crate::{AlignedBytes, Digest, MessagePackReader, UnexpectedMessagePack};
 
 const MAGIC: [u8; 8] = *b"LOCKGATE";
 const ENVELOPE_MAJOR: u16 = 1;
@@ -76,7 +76,9 @@ pub enum EnvelopeError {
         found: String,
     },
     /// A newer format of the envelope or of its content.
-    #[error("the {what} has format {found}, this program reads formats up to {supported}; use a newer Lockgate")]
+    #[error(
+        "the {what} has format {found}, this program reads formats up to {supported}; use a newer Lockgate"
+    )]
     NewerFormat {
         /// The part with the newer format.
         what: &'static str,
@@ -105,23 +107,84 @@ pub enum EnvelopeError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Header {
     format: (u16, u16),
     sections: Vec<(String, u64, u64)>,
-    #[serde(with = "bytes")]
+    #[serde(serialize_with = "as_bytes")]
     meta: Vec<u8>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Trailer {
-    sha256: Digest,
-    signatures: Vec<Signed>,
+impl Header {
+    /// Reads a header; keys of later minor versions are passed over.
+    fn read(bytes: &[u8]) -> Result<Self, UnexpectedMessagePack> {
+        let mut reader = MessagePackReader::new(bytes);
+        let mut header = Self::default();
+        for _ in 0..reader.map()? {
+            match reader.text()? {
+                "format" => {
+                    expect(reader.array()? == 2)?;
+                    header.format = (read_u16(&mut reader)?, read_u16(&mut reader)?);
+                }
+                "sections" => {
+                    for _ in 0..reader.array()? {
+                        expect(reader.array()? == 3)?;
+                        header.sections.push((
+                            reader.text()?.to_owned(),
+                            reader.unsigned()?,
+                            reader.unsigned()?,
+                        ));
+                    }
+                }
+                "meta" => header.meta = reader.bytes()?.to_vec(),
+                _ => reader.skip()?,
+            }
+        }
+        expect(reader.rest().is_empty() && header.format.0 > 0)?;
+        Ok(header)
+    }
 }
 
-/// Reserved for signatures; none is written yet.
-#[derive(Serialize, Deserialize)]
-struct Signed {}
+/// The list of signatures is reserved; none is written yet.
+#[derive(Serialize)]
+struct Trailer {
+    sha256: Digest,
+    signatures: [(); 0],
+}
+
+impl Trailer {
+    /// The digest of a trailer that fills `bytes`.
+    fn read(bytes: &[u8]) -> Result<Digest, UnexpectedMessagePack> {
+        let mut reader = MessagePackReader::new(bytes);
+        let (mut digest, mut has_signatures) = (None, false);
+        for _ in 0..reader.map()? {
+            match reader.text()? {
+                "sha256" => digest = reader.bytes()?.try_into().ok().map(Digest),
+                "signatures" => {
+                    has_signatures = true;
+                    for _ in 0..reader.array()? {
+                        reader.skip()?;
+                    }
+                }
+                _ => reader.skip()?,
+            }
+        }
+        expect(reader.rest().is_empty() && has_signatures)?;
+        digest.ok_or(UnexpectedMessagePack)
+    }
+}
+
+fn expect(holds: bool) -> Result<(), UnexpectedMessagePack> {
+    if holds { Ok(()) } else { Err(UnexpectedMessagePack) }
+}
+
+fn read_u16(reader: &mut MessagePackReader<'_>) -> Result<u16, UnexpectedMessagePack> {
+    reader.unsigned()?.try_into().map_err(|_| UnexpectedMessagePack)
+}
+
+fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
 
 /// Where a section lies in the envelope's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -176,14 +239,10 @@ impl Envelope {
         }
         let content_len = usize::try_from(u64_at(preamble, 24)).map_err(|_| truncated())?;
         let (content, trailer) = bytes.split_at_checked(content_len).ok_or_else(truncated)?;
-        let mut rest = trailer;
-        let trailer: Trailer = rmp_serde::from_read(&mut rest).map_err(|_| truncated())?;
-        if !rest.is_empty() {
-            return Err(truncated());
-        }
+        let recorded = Trailer::read(trailer).map_err(|_| truncated())?;
         let digest = Digest::of(content);
-        if digest != trailer.sha256 {
-            return Err(EnvelopeError::DigestMismatch { what, found: digest, recorded: trailer.sha256 });
+        if digest != recorded {
+            return Err(EnvelopeError::DigestMismatch { what, found: digest, recorded });
         }
 
         let header_len = u32_at(preamble, 16) as usize;
@@ -191,8 +250,7 @@ impl Envelope {
             .get(PREAMBLE..)
             .and_then(|rest| rest.get(..header_len))
             .ok_or_else(|| malformed("the header is longer than the content"))?;
-        let header: Header = rmp_serde::from_slice(header)
-            .map_err(|error| malformed(&format!("its header cannot be read: {error}")))?;
+        let header = Header::read(header).map_err(|_| malformed("its header cannot be read"))?;
         if header.format.0 > newest.0 {
             return Err(EnvelopeError::NewerFormat {
                 what,
@@ -206,7 +264,9 @@ impl Envelope {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             let inside = offset.checked_add(len).is_some_and(|end| end <= content_len);
             if !inside || !offset.is_multiple_of(ALIGNMENT) {
-                return Err(malformed(&format!("section `{name}` lies outside the content or is not aligned")));
+                return Err(malformed(&format!(
+                    "section `{name}` lies outside the content or is not aligned"
+                )));
             }
             sections.push((name, SectionRange { offset, len }));
         }
@@ -304,7 +364,8 @@ impl EnvelopeBuilder {
         out[8..10].copy_from_slice(&ENVELOPE_MAJOR.to_le_bytes());
         out[10..12].copy_from_slice(&ENVELOPE_MINOR.to_le_bytes());
         out[12..16].copy_from_slice(&self.kind.number().to_le_bytes());
-        let len = u32::try_from(header.len()).map_err(|_| malformed("a header of 4 GiB and more".to_owned()))?;
+        let len =
+            u32::try_from(header.len()).map_err(|_| malformed("a header of 4 GiB and more".to_owned()))?;
         out[16..20].copy_from_slice(&len.to_le_bytes());
         out.extend_from_slice(&header);
         for ((_, bytes), offset) in self.sections.iter().zip(offsets) {
@@ -313,7 +374,7 @@ impl EnvelopeBuilder {
         }
         let content_len = out.len() as u64;
         out[24..32].copy_from_slice(&content_len.to_le_bytes());
-        let trailer = Trailer { sha256: Digest::of(&out), signatures: Vec::new() };
+        let trailer = Trailer { sha256: Digest::of(&out), signatures: [] };
         out.extend(rmp_serde::to_vec_named(&trailer).map_err(|error| malformed(error.to_string()))?);
         Ok(out)
     }
@@ -329,30 +390,6 @@ fn u32_at(bytes: &[u8; PREAMBLE], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8; PREAMBLE], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-
-mod bytes {
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Vec<u8>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(bytes.to_vec())
-            }
-        }
-        deserializer.deserialize_bytes(Visitor)
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,285 @@
+//! The core through wasmtime: the flat entry point of the released modules, called directly.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use lockgate_abi::{ContextFields, DecideRequestWriter, Reply, write_predict_request};
+use lockgate_core::CoreModules;
+use lockgate_package::{Datatype, TensorView};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Memory, PoolingAllocationConfig, Store,
+    TypedFunc,
+};
+
+use crate::case::{Case, Peer, Spent, Turn, first_row};
+use crate::decide::attributes;
+use crate::setup::{Caller, Setup};
+
+/// The modules compiled once, an instance per model and one for the policy.
+pub(crate) struct Wasmtime {
+    tabular: Compiled,
+    graph: Compiled,
+    policy: Instance,
+    models: Vec<Loaded>,
+    callers: Vec<Caller>,
+    route: String,
+    request: Vec<u8>,
+    data: Vec<u8>,
+}
+
+struct Loaded {
+    name: String,
+    graph: bool,
+    package: Vec<u8>,
+    row_shape: Vec<usize>,
+    pool: Vec<f32>,
+    instance: Instance,
+}
+
+struct Compiled {
+    engine: Engine,
+    pre: InstancePre<()>,
+    entry: &'static str,
+}
+
+struct Instance {
+    store: Store<()>,
+    memory: Memory,
+    reserve: TypedFunc<u32, u32>,
+    load: TypedFunc<u32, u32>,
+    entry: TypedFunc<u32, u32>,
+    input: (u32, u32),
+}
+
+impl Wasmtime {
+    pub(crate) fn new(setup: &Setup) -> Result<Self> {
+        let core = CoreModules::from_dir(&setup.core_folder)?;
+        let graph =
+            core.graph.as_ref().context("this core has no graph flavour; `cargo xtask build` makes it")?;
+        let tabular = Compiled::new(core.tabular.bytes(), "lockgate_predict")?;
+        let graph = Compiled::new(graph.bytes(), "lockgate_predict")?;
+        let mut policy = Compiled::new(core.policy.bytes(), "lockgate_decide")?.instance()?;
+        policy.hand_over(&std::fs::read(&setup.bundle)?)?;
+        let mut models = Vec::new();
+        for model in &setup.models {
+            let is_graph = model.engine == "graph";
+            let mut instance = if is_graph { &graph } else { &tabular }.instance()?;
+            let package = std::fs::read(&model.package)?;
+            instance.hand_over(&package)?;
+            models.push(Loaded {
+                name: model.name.clone(),
+                graph: is_graph,
+                package,
+                row_shape: model.row_shape.clone(),
+                pool: model.pool()?,
+                instance,
+            });
+        }
+        let (callers, route) = (setup.callers()?, setup.route.clone());
+        Ok(Self { tabular, graph, policy, models, callers, route, request: Vec::new(), data: Vec::new() })
+    }
+
+    fn model(&mut self, name: &str) -> Result<usize> {
+        self.models.iter().position(|model| model.name == name).with_context(|| format!("no model {name}"))
+    }
+}
+
+impl Peer for Wasmtime {
+    fn name(&self) -> &str {
+        "core in wasmtime"
+    }
+
+    fn can_run(&self, _case: &Case) -> bool {
+        true
+    }
+
+    fn run(&mut self, case: &Case, turn: Turn) -> Result<Spent> {
+        let started = Instant::now();
+        let mut answer = None;
+        match case {
+            Case::Predict { model, rows } => {
+                let index = self.model(model)?;
+                let model = &mut self.models[index];
+                for call in turn.start..turn.start + turn.calls {
+                    let score = predict(
+                        &mut model.instance,
+                        &model.row_shape,
+                        &model.pool,
+                        call,
+                        *rows,
+                        &mut self.request,
+                        &mut self.data,
+                    )?;
+                    answer.get_or_insert(score);
+                }
+            }
+            Case::Decide { contexts } => {
+                for call in turn.start..turn.start + turn.calls {
+                    let mut writer = DecideRequestWriter::new(&mut self.request, 0);
+                    for caller in callers(&self.callers, call, *contexts) {
+                        let fields = ContextFields {
+                            route: &self.route,
+                            user: Some(&caller.user),
+                            symbol: Some(&caller.symbol),
+                            ..ContextFields::default()
+                        };
+                        writer.context(&fields, attributes(caller))?;
+                    }
+                    writer.finish(&[])?;
+                    let Reply::Done(response) = self.policy.call(&self.request)? else {
+                        bail!("the policy module refuses")
+                    };
+                    let mut sum = 0.0;
+                    for decision in response.decisions() {
+                        let decision = decision?.context("the bundle lacks the route")?;
+                        sum += f64::from(decision.variant_index + 1);
+                        std::hint::black_box((
+                            decision.variant,
+                            decision.model,
+                            decision.version,
+                            decision.rule,
+                        ));
+                    }
+                    answer.get_or_insert(sum);
+                }
+            }
+            Case::First { model } => {
+                let index = self.model(model)?;
+                for call in turn.start..turn.start + turn.calls {
+                    let model = &self.models[index];
+                    let mut instance = if model.graph { &self.graph } else { &self.tabular }.instance()?;
+                    instance.hand_over(&model.package)?;
+                    let score = predict(
+                        &mut instance,
+                        &model.row_shape,
+                        &model.pool,
+                        call,
+                        1,
+                        &mut self.request,
+                        &mut self.data,
+                    )?;
+                    answer.get_or_insert(score);
+                }
+            }
+        }
+        Ok(Spent { nanoseconds: started.elapsed().as_nanos() as f64, answer })
+    }
+}
+
+/// The callers of call number `call`.
+pub(crate) fn callers(pool: &[Caller], call: usize, contexts: usize) -> impl Iterator<Item = &Caller> {
+    let start = first_row(call, contexts, pool.len());
+    pool[start..start + contexts].iter()
+}
+
+fn predict(
+    instance: &mut Instance,
+    row_shape: &[usize],
+    pool: &[f32],
+    call: usize,
+    rows: usize,
+    request: &mut Vec<u8>,
+    data: &mut Vec<u8>,
+) -> Result<f64> {
+    let row_len: usize = row_shape.iter().product();
+    let start = first_row(call, rows, pool.len() / row_len) * row_len;
+    data.clear();
+    data.extend(pool[start..start + rows * row_len].iter().flat_map(|value| value.to_le_bytes()));
+    let mut shape = [0; 4];
+    shape[0] = rows as i64;
+    for (dimension, length) in shape[1..].iter_mut().zip(row_shape) {
+        *dimension = *length as i64;
+    }
+    let shape = &shape[..=row_shape.len()];
+    let input = TensorView { name: "input", datatype: Datatype::Fp32, shape, data };
+    write_predict_request(request, 0, &[input], &[])?;
+    let Reply::Done(response) = instance.call(request)? else { bail!("the inference module refuses") };
+    let mut sum = 0.0;
+    for output in response.outputs() {
+        let output = output?;
+        std::hint::black_box(output.name);
+        if output.datatype == Datatype::Fp32 {
+            // Every value is read, as a caller would.
+            sum = output
+                .data
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|bytes| f64::from(f32::from_le_bytes(*bytes)))
+                .enumerate()
+                .map(weigh)
+                .sum();
+        }
+    }
+    Ok(sum)
+}
+
+/// Scores of a row add up to one; weights make their sum tell the answers apart.
+pub(crate) fn weigh((index, value): (usize, f64)) -> f64 {
+    value * (1 + index % 7) as f64
+}
+
+impl Compiled {
+    fn new(module: &[u8], entry: &'static str) -> Result<Self> {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_core_instances(32)
+            .total_tables(128)
+            .total_memories(32)
+            .max_tables_per_module(4)
+            .table_elements(20_000)
+            .max_memory_size(128 << 20);
+        let mut config = Config::new();
+        // As `host/runtime` sets it, so that what is measured can be interrupted; the pool is for many short-lived instances.
+        config
+            .epoch_interruption(true)
+            .wasm_relaxed_simd(false)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let engine = Engine::new(&config).map_err(wasmtime_error)?;
+        let module = wasmtime::Module::new(&engine, module).map_err(wasmtime_error)?;
+        let pre = Linker::new(&engine).instantiate_pre(&module).map_err(wasmtime_error)?;
+        Ok(Self { engine, pre, entry })
+    }
+
+    fn instance(&self) -> Result<Instance> {
+        let mut store = Store::new(&self.engine, ());
+        store.set_epoch_deadline(u64::MAX / 2);
+        let instance = self.pre.instantiate(&mut store).map_err(wasmtime_error)?;
+        let memory = instance.get_memory(&mut store, "memory").context("the module exports no memory")?;
+        let mut function =
+            |name| instance.get_typed_func::<u32, u32>(&mut store, name).map_err(wasmtime_error);
+        let (reserve, load, entry) =
+            (function("lockgate_reserve")?, function("lockgate_load")?, function(self.entry)?);
+        Ok(Instance { store, memory, reserve, load, entry, input: (0, 0) })
+    }
+}
+
+impl Instance {
+    fn hand_over(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(bytes)?;
+        let address = self.load.call(&mut self.store, bytes.len() as u32).map_err(wasmtime_error)?;
+        self.input = (0, 0);
+        match Reply::read(self.memory.data(&self.store), address)? {
+            Reply::Done(_) => Ok(()),
+            Reply::Failed(failure) => bail!("the module refuses what it is handed: {failure:?}"),
+        }
+    }
+
+    fn call(&mut self, request: &[u8]) -> Result<Reply<'_>> {
+        self.write(request)?;
+        let address = self.entry.call(&mut self.store, request.len() as u32).map_err(wasmtime_error)?;
+        Ok(Reply::read(self.memory.data(&self.store), address)?)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let len = u32::try_from(bytes.len())?;
+        if len > self.input.1 || self.input.0 == 0 {
+            self.input = (self.reserve.call(&mut self.store, len).map_err(wasmtime_error)?, len);
+        }
+        Ok(self.memory.write(&mut self.store, self.input.0 as usize, bytes)?)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
+fn wasmtime_error(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:#}")
+}

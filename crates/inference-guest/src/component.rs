@@ -1,0 +1,181 @@
+//! The world `inference-core`.
+
+use std::cell::RefCell;
+
+use lockgate_abi::Failure;
+use lockgate_package::AlignedBytes;
+
+use self::bindings::exports::lockgate::core::inference::{
+    Datatype, Error, Guest, GuestModel, GuestPrediction, GuestTensor, GuestTensorSpec, Model, OutOfRange,
+    Prediction, Tensor, TensorBorrow, TensorSpec,
+};
+use self::bindings::exports::lockgate::core::types::ErrorCode;
+
+#[expect(unsafe_code, reason = "the canonical ABI, as wit-bindgen generates it")]
+mod bindings {
+    use super::Component;
+
+    wit_bindgen::generate!({ path: "../../wit", world: "inference-core" });
+    export!(Component);
+}
+
+struct Component;
+
+impl Guest for Component {
+    type Tensor = OwnedTensor;
+    type TensorSpec = OwnedTensorSpec;
+    type Prediction = OwnedPrediction;
+    type Model = OwnedModel;
+}
+
+struct OwnedTensor(lockgate_package::Tensor);
+
+impl GuestTensor for OwnedTensor {
+    fn new(name: String, datatype: Datatype, shape: Vec<i64>, data: Vec<u8>) -> Self {
+        Self(lockgate_package::Tensor { name, datatype: from_wit(datatype), shape, data })
+    }
+
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn datatype(&self) -> Datatype {
+        to_wit(self.0.datatype)
+    }
+
+    fn shape(&self) -> Vec<i64> {
+        self.0.shape.clone()
+    }
+
+    fn data(&self) -> Vec<u8> {
+        self.0.data.clone()
+    }
+}
+
+struct OwnedTensorSpec(lockgate_package::TensorSpec);
+
+impl GuestTensorSpec for OwnedTensorSpec {
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn datatype(&self) -> Datatype {
+        to_wit(self.0.datatype)
+    }
+
+    fn shape(&self) -> Vec<i64> {
+        self.0.shape.clone()
+    }
+}
+
+struct OwnedPrediction(lockgate_inference::Prediction);
+
+impl GuestPrediction for OwnedPrediction {
+    fn outputs(&self) -> Vec<Tensor> {
+        self.0.outputs.iter().map(|output| Tensor::new(OwnedTensor(output.clone()))).collect()
+    }
+
+    fn out_of_range(&self) -> Vec<OutOfRange> {
+        let warning = |warning: &lockgate_inference::OutOfRange| OutOfRange {
+            row: warning.row,
+            feature: warning.feature,
+            value: warning.value,
+        };
+        self.0.out_of_range.iter().take(lockgate_abi::WARNING_LIMIT).map(warning).collect()
+    }
+}
+
+struct OwnedModel(RefCell<lockgate_inference::Model>);
+
+impl GuestModel for OwnedModel {
+    fn load(bytes: Vec<u8>) -> Result<Model, Error> {
+        Ok(Model::new(Self(RefCell::new(crate::load(AlignedBytes::copy_of(&bytes))?))))
+    }
+
+    fn name(&self) -> String {
+        self.0.borrow().manifest().model.clone()
+    }
+
+    fn version(&self) -> String {
+        self.0.borrow().manifest().version.clone()
+    }
+
+    fn digest(&self) -> Vec<u8> {
+        self.0.borrow().digest().0.to_vec()
+    }
+
+    fn inputs(&self) -> Vec<TensorSpec> {
+        specs(&self.0.borrow().manifest().signature.inputs)
+    }
+
+    fn outputs(&self) -> Vec<TensorSpec> {
+        specs(&self.0.borrow().manifest().signature.outputs)
+    }
+
+    fn features(&self) -> Vec<String> {
+        self.0.borrow().manifest().features.iter().map(|feature| feature.name.clone()).collect()
+    }
+
+    fn predict(
+        &self,
+        inputs: Vec<TensorBorrow<'_>>,
+        options: Vec<(String, String)>,
+    ) -> Result<Prediction, Error> {
+        if let Some((name, _)) = options.first() {
+            return Err(crate::unknown_option(name).into());
+        }
+        let inputs: Vec<_> = inputs.iter().map(|input| input.get::<OwnedTensor>().0.view()).collect();
+        #[cfg(feature = "fault")]
+        if let Some(mark) = crate::mark(inputs.iter().map(|input| (input.datatype, input.data))) {
+            mark.act();
+        }
+        let prediction = crate::predict(&mut self.0.borrow_mut(), &inputs)?;
+        Ok(Prediction::new(OwnedPrediction(prediction)))
+    }
+}
+
+fn specs(specs: &[lockgate_package::TensorSpec]) -> Vec<TensorSpec> {
+    specs.iter().map(|spec| TensorSpec::new(OwnedTensorSpec(spec.clone()))).collect()
+}
+
+macro_rules! datatypes {
+    ($($wit:ident),*) => {
+        fn to_wit(datatype: lockgate_package::Datatype) -> Datatype {
+            match datatype {
+                $(lockgate_package::Datatype::$wit => Datatype::$wit),*
+            }
+        }
+
+        fn from_wit(datatype: Datatype) -> lockgate_package::Datatype {
+            match datatype {
+                $(Datatype::$wit => lockgate_package::Datatype::$wit),*
+            }
+        }
+    };
+}
+
+datatypes!(Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64, Bytes);
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        use lockgate_abi::ErrorCode as Code;
+        let code = match failure.code {
+            Code::MalformedRequest => ErrorCode::MalformedRequest,
+            Code::MalformedEnvelope => ErrorCode::MalformedEnvelope,
+            Code::DigestMismatch => ErrorCode::DigestMismatch,
+            Code::UnsupportedVersion => ErrorCode::UnsupportedVersion,
+            Code::WrongKind => ErrorCode::WrongKind,
+            Code::UnsupportedPlan => ErrorCode::UnsupportedPlan,
+            Code::NotLoaded => ErrorCode::NotLoaded,
+            Code::AlreadyLoaded => ErrorCode::AlreadyLoaded,
+            Code::UnknownRoute => ErrorCode::UnknownRoute,
+            Code::InvalidInput => ErrorCode::InvalidInput,
+            Code::LimitExceeded => ErrorCode::LimitExceeded,
+            Code::UnknownModel => ErrorCode::UnknownModel,
+            Code::MissingValue => ErrorCode::MissingValue,
+            Code::MalformedContent => ErrorCode::MalformedContent,
+            Code::Internal => ErrorCode::Internal,
+        };
+        Self { code, message: failure.message, hint: failure.hint }
+    }
+}

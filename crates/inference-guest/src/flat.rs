@@ -1,0 +1,147 @@
+//! The flat entry point.
+
+use std::cell::RefCell;
+
+use lockgate_abi::{
+    Buffers, ErrorCode, Failure, Malformed, OutOfRangeRecord, PredictRequest, TensorRecord, TooLarge,
+    write_failure, write_loaded, write_predict_response,
+};
+use lockgate_inference::Model;
+use lockgate_package::{Tensor, TensorView};
+
+#[derive(Default)]
+struct State {
+    buffers: Buffers,
+    models: Vec<Model>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+}
+
+/// The version of the flat entry point.
+#[expect(unsafe_code, reason = "a shell finds the export by its name")]
+#[unsafe(no_mangle)]
+pub extern "C" fn lockgate_abi() -> u32 {
+    lockgate_abi::VERSION
+}
+
+/// The address of the input buffer, of at least `len` bytes.
+#[expect(unsafe_code, reason = "a shell finds the export by its name")]
+#[unsafe(no_mangle)]
+pub extern "C" fn lockgate_reserve(len: usize) -> usize {
+    STATE.with_borrow_mut(|state| state.buffers.reserve(len))
+}
+
+/// Takes a package of `len` bytes from the input buffer.
+#[expect(unsafe_code, reason = "a shell finds the export by its name")]
+#[unsafe(no_mangle)]
+pub extern "C" fn lockgate_load(len: usize) -> usize {
+    STATE.with_borrow_mut(|state| {
+        state.load(len);
+        state.buffers.response()
+    })
+}
+
+/// Answers a predict request of `len` bytes in the input buffer.
+#[expect(unsafe_code, reason = "a shell finds the export by its name")]
+#[unsafe(no_mangle)]
+pub extern "C" fn lockgate_predict(len: usize) -> usize {
+    STATE.with_borrow_mut(|state| {
+        state.predict(len);
+        state.answer(len)
+    })
+}
+
+impl State {
+    fn load(&mut self, len: usize) {
+        let Some(bytes) = self.buffers.take(len) else { return };
+        let output = &mut self.buffers.output;
+        match crate::load(bytes) {
+            Ok(model) => {
+                // The memory ends long before there are 2³² packages in it.
+                let handle = u32::try_from(self.models.len()).unwrap_or(u32::MAX);
+                write_loaded(output, handle, 0, &model.digest().0);
+                self.models.push(model);
+            }
+            Err(failure) => write_failure(output, failure.code, &failure.message, &failure.hint),
+        }
+    }
+
+    fn predict(&mut self, len: usize) {
+        let Some((request, output)) = self.buffers.request(len) else { return };
+        if let Err(failure) = predict(&mut self.models, request, output) {
+            write_failure(output, failure.code, &failure.message, &failure.hint);
+        }
+    }
+
+    #[cfg(not(feature = "fault"))]
+    fn answer(&self, _len: usize) -> usize {
+        self.buffers.response()
+    }
+
+    /// The fault core: misbehaves on a marked input.
+    #[cfg(feature = "fault")]
+    fn answer(&mut self, len: usize) -> usize {
+        let mark = self.buffers.request(len).and_then(|(request, _)| {
+            let inputs = PredictRequest::parse(request).ok()?.inputs().collect::<Result<Vec<_>, _>>().ok()?;
+            crate::mark(inputs.iter().map(|input| (input.datatype, input.data)))
+        });
+        let address = self.buffers.response();
+        match mark {
+            Some(mark) => {
+                mark.act();
+                mark.damage(&mut self.buffers.output, address)
+            }
+            None => address,
+        }
+    }
+}
+
+fn predict(models: &mut [Model], request: &[u8], output: &mut Vec<u8>) -> Result<(), Failure> {
+    let request = PredictRequest::parse(request).map_err(|error| malformed(&error))?;
+    if let Some(option) = request.options().next() {
+        let (name, _) = option.map_err(|error| malformed(&error))?;
+        return Err(crate::unknown_option(name));
+    }
+    let model =
+        usize::try_from(request.model).ok().and_then(|handle| models.get_mut(handle)).ok_or_else(|| {
+            Failure {
+                code: ErrorCode::UnknownModel,
+                message: format!("no package was loaded under handle {}", request.model),
+                hint: "take the handle from the response to lockgate_load".to_owned(),
+            }
+        })?;
+    let inputs: Vec<_> = request.inputs().collect::<Result<_, _>>().map_err(|error| malformed(&error))?;
+    let dimensions: Vec<i64> = inputs.iter().flat_map(TensorRecord::shape).collect();
+    let mut rest = dimensions.as_slice();
+    let views: Vec<_> = inputs
+        .iter()
+        .map(|input| {
+            let (shape, others) = rest.split_at(input.shape().len());
+            rest = others;
+            TensorView { name: input.name, datatype: input.datatype, shape, data: input.data }
+        })
+        .collect();
+    let prediction = crate::predict(model, &views)?;
+    let out_of_range = prediction.out_of_range.iter().map(|warning| OutOfRangeRecord {
+        row: warning.row,
+        feature: warning.feature,
+        value: warning.value,
+    });
+    write_predict_response(
+        output,
+        &model.digest().0,
+        prediction.outputs.iter().map(Tensor::view),
+        out_of_range,
+    )
+    .map_err(|TooLarge| Failure {
+        code: ErrorCode::LimitExceeded,
+        message: TooLarge.to_string(),
+        hint: "send fewer rows at once".to_owned(),
+    })
+}
+
+fn malformed(error: &Malformed) -> Failure {
+    Failure { code: ErrorCode::MalformedRequest, message: error.to_string(), hint: String::new() }
+}

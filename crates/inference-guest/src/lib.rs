@@ -1,0 +1,67 @@
+//! The `inference` module of the core: [`lockgate_inference`] behind the flat entry point of `docs/abi.md` and the world
+//! `inference-core` of `wit/core.wit`. Both give the same answers.
+//!
+//! With the feature `graph` it is the graph flavour, without it the tabular one. A module imports nothing, so it can do
+//! nothing but compute: bytes come in, bytes go out.
+
+mod component;
+pub mod flat;
+
+use lockgate_abi::{ErrorCode, Failure};
+use lockgate_inference::{LoadError, Model, PredictError, Prediction};
+use lockgate_package::plan::graph::GraphPlanError;
+use lockgate_package::plan::tabular::TabularPlanError;
+use lockgate_package::{AlignedBytes, PackageError, TensorView};
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: lockgate_abi::OutlinedAllocator = lockgate_abi::OutlinedAllocator;
+
+fn load(bytes: AlignedBytes) -> Result<Model, Failure> {
+    Model::load(bytes).map_err(|error| Failure {
+        code: load_code(&error),
+        message: error.to_string(),
+        hint: error.hint().to_owned(),
+    })
+}
+
+fn load_code(error: &LoadError) -> ErrorCode {
+    match error {
+        LoadError::Package(PackageError::Envelope(error)) => error.into(),
+        LoadError::Package(
+            PackageError::TabularPlan(TabularPlanError::NewerVersion { .. })
+            | PackageError::GraphPlan(GraphPlanError::NewerVersion { .. }),
+        ) => ErrorCode::UnsupportedVersion,
+        LoadError::UnsupportedPlan { .. } => ErrorCode::UnsupportedPlan,
+        _ => ErrorCode::MalformedContent,
+    }
+}
+
+fn predict(model: &mut Model, inputs: &[TensorView<'_>]) -> Result<Prediction, Failure> {
+    model.predict(inputs).map_err(|error| {
+        let code = match &error {
+            PredictError::InvalidInput { .. } => ErrorCode::InvalidInput,
+            PredictError::MissingValue { .. } => ErrorCode::MissingValue,
+            PredictError::LimitExceeded { .. } => ErrorCode::LimitExceeded,
+            _ => ErrorCode::Internal,
+        };
+        Failure { code, message: error.to_string(), hint: error.hint().to_owned() }
+    })
+}
+
+fn unknown_option(name: &str) -> Failure {
+    Failure {
+        code: ErrorCode::MalformedRequest,
+        message: format!("unknown option `{name}`; none is defined in this version"),
+        hint: String::new(),
+    }
+}
+
+/// The mark of a request of the fault core: the first element of the first FP32 input.
+#[cfg(feature = "fault")]
+fn mark<'a>(
+    mut inputs: impl Iterator<Item = (lockgate_package::Datatype, &'a [u8])>,
+) -> Option<lockgate_abi::fault::Mark> {
+    let (_, data) = inputs.find(|(datatype, _)| *datatype == lockgate_package::Datatype::Fp32)?;
+    lockgate_abi::fault::Mark::of_value(f32::from_le_bytes(*data.first_chunk()?))
+}

@@ -1,0 +1,270 @@
+//! A request against the signature: names, datatypes, shapes, lengths, missing values, training ranges.
+
+use lockgate_package::{Datatype, Manifest, TensorSpec, TensorView};
+
+use crate::PredictError;
+use crate::model::{MOST_ROWS, OutOfRange, WARNING_LIMIT};
+
+/// What a model checks in every request, worked out once.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    /// For each input the ranges of its last dimension; empty when none is known.
+    ranges: Vec<Vec<Range>>,
+}
+
+/// The range of one feature; infinite where training gave no bound.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    feature: u32,
+    low: f64,
+    high: f64,
+}
+
+/// A request that fits.
+pub(crate) struct Request<'a> {
+    /// The tensors, in the order of the signature.
+    pub(crate) inputs: Vec<TensorView<'a>>,
+    /// The length of the leading dimension.
+    pub(crate) rows: usize,
+    pub(crate) out_of_range: Vec<OutOfRange>,
+}
+
+impl Checker {
+    pub(crate) fn new(manifest: &Manifest) -> Self {
+        let mut features = manifest.features.iter().enumerate();
+        let has_ranges =
+            manifest.features.iter().any(|feature| feature.min.is_some() || feature.max.is_some());
+        let ranges = manifest.signature.inputs.iter().map(|input| {
+            let declared = if input.shape.len() > 1 { input.shape.last().copied().unwrap_or(1) } else { 1 };
+            // A free last dimension takes all features; it can only be the only input's.
+            let width = usize::try_from(declared).unwrap_or(manifest.features.len());
+            let range = |(index, feature): (usize, &lockgate_package::Feature)| Range {
+                feature: u32::try_from(index).unwrap_or(u32::MAX),
+                low: feature.min.unwrap_or(f64::NEG_INFINITY),
+                high: feature.max.unwrap_or(f64::INFINITY),
+            };
+            let ranges: Vec<Range> = features.by_ref().take(width).map(range).collect();
+            if has_ranges && ranges.len() == width { ranges } else { Vec::new() }
+        });
+        Self { ranges: ranges.collect() }
+    }
+
+    pub(crate) fn check<'a>(
+        &self,
+        manifest: &Manifest,
+        tensors: &[TensorView<'a>],
+    ) -> Result<Request<'a>, PredictError> {
+        let specs = &manifest.signature.inputs;
+        let mut inputs: Vec<TensorView<'a>> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let mut named = tensors.iter().filter(|tensor| tensor.name == spec.name);
+            let tensor = named.next().ok_or_else(|| missing_tensor(spec, tensors))?;
+            if named.next().is_some() {
+                return Err(invalid(format!("input `{}` is given twice", spec.name), "send each input once"));
+            }
+            check_form(spec, tensor)?;
+            inputs.push(*tensor);
+        }
+        if tensors.len() != specs.len()
+            && let Some(unknown) =
+                tensors.iter().find(|tensor| !specs.iter().any(|spec| spec.name == tensor.name))
+        {
+            let message =
+                format!("the model has no input `{}`; its inputs are {}", unknown.name, names(specs));
+            return Err(invalid(message, "leave it out, or check its name"));
+        }
+        let rows = rows(&inputs)?;
+        let mut out_of_range = Vec::new();
+        for ((spec, tensor), ranges) in specs.iter().zip(&inputs).zip(&self.ranges) {
+            if !manifest.accepts_missing {
+                refuse_missing(manifest, spec, tensor, self.first_feature(ranges))?;
+            }
+            if !ranges.is_empty() {
+                find_out_of_range(tensor, ranges, rows, &mut out_of_range);
+            }
+        }
+        // With several inputs they were found input by input.
+        if inputs.len() > 1 {
+            out_of_range.sort_by_key(|found| (found.row, found.feature));
+        }
+        Ok(Request { inputs, rows, out_of_range })
+    }
+
+    fn first_feature(&self, ranges: &[Range]) -> usize {
+        ranges.first().map_or(0, |range| range.feature as usize)
+    }
+}
+
+fn check_form(spec: &TensorSpec, tensor: &TensorView<'_>) -> Result<(), PredictError> {
+    let name = &spec.name;
+    if tensor.datatype != spec.datatype {
+        let message =
+            format!("input `{name}`: expected datatype {}, found {}", spec.datatype, tensor.datatype);
+        return Err(invalid(message, "convert the values before sending them"));
+    }
+    if !spec.admits(tensor.shape) {
+        let message =
+            format!("input `{name}`: expected shape {:?} (-1 is free), found {:?}", spec.shape, tensor.shape);
+        return Err(invalid(message, "one row per prediction, one column per feature"));
+    }
+    let count = tensor.element_count().ok_or_else(|| {
+        invalid(
+            format!("input `{name}`: shape {:?} has a negative dimension or is too large", tensor.shape),
+            "",
+        )
+    })?;
+    let wanted = spec.datatype.size().map(|size| count.checked_mul(size));
+    if let Some(wanted) = wanted
+        && wanted != Some(tensor.data.len())
+    {
+        let message = format!(
+            "input `{name}`: shape {:?} asks for {count} elements of {}, found {} bytes",
+            tensor.shape,
+            spec.datatype,
+            tensor.data.len()
+        );
+        return Err(invalid(message, "send as many elements as the shape says"));
+    }
+    if spec.datatype == Datatype::Bool && tensor.data.iter().any(|&byte| byte > 1) {
+        return Err(invalid(format!("input `{name}`: a BOOL element is neither 0 nor 1"), ""));
+    }
+    Ok(())
+}
+
+/// The common length of the leading dimension.
+fn rows(inputs: &[TensorView<'_>]) -> Result<usize, PredictError> {
+    let length = |tensor: &TensorView<'_>| {
+        tensor.shape.first().and_then(|&rows| usize::try_from(rows).ok()).unwrap_or(1)
+    };
+    let rows = inputs.first().map_or(0, length);
+    if let (Some(first), Some(other)) = (inputs.first(), inputs.iter().find(|tensor| length(tensor) != rows))
+    {
+        let message = format!(
+            "input `{}` has {rows} rows and input `{}` has {}; expected as many in each",
+            first.name,
+            other.name,
+            length(other)
+        );
+        return Err(invalid(message, "send every input for every row"));
+    }
+    if rows > MOST_ROWS {
+        return Err(PredictError::LimitExceeded {
+            message: format!("the request has {rows} rows, one request may have {MOST_ROWS}"),
+            hint: "send the rows in several requests".to_owned(),
+        });
+    }
+    Ok(rows)
+}
+
+fn refuse_missing(
+    manifest: &Manifest,
+    spec: &TensorSpec,
+    tensor: &TensorView<'_>,
+    first_feature: usize,
+) -> Result<(), PredictError> {
+    let missing = match spec.datatype {
+        Datatype::Fp32 => {
+            tensor.data.as_chunks::<4>().0.iter().position(|bytes| f32::from_le_bytes(*bytes).is_nan())
+        }
+        Datatype::Fp64 => {
+            tensor.data.as_chunks::<8>().0.iter().position(|bytes| f64::from_le_bytes(*bytes).is_nan())
+        }
+        // Exponent all ones and a mantissa that is not 0.
+        Datatype::Fp16 => {
+            let is_nan = |bytes: &[u8; 2]| u16::from_le_bytes(*bytes) & 0x7fff > 0x7c00;
+            tensor.data.as_chunks::<2>().0.iter().position(is_nan)
+        }
+        _ => None,
+    };
+    let Some(position) = missing else {
+        return Ok(());
+    };
+    let size =
+        |dims: &[i64]| dims.iter().map(|&dim| usize::try_from(dim).unwrap_or(1)).product::<usize>().max(1);
+    let row = position / size(tensor.shape.get(1..).unwrap_or_default());
+    let width = if tensor.shape.len() > 1 {
+        size(tensor.shape.last().map(std::slice::from_ref).unwrap_or_default())
+    } else {
+        1
+    };
+    let column = position % width;
+    let feature = match manifest.features.get(first_feature + column) {
+        Some(feature) => format!("feature {column} (`{}`)", feature.name),
+        None => format!("feature {column}"),
+    };
+    Err(PredictError::MissingValue {
+        message: format!(
+            "input `{}`: row {row}, {feature} is NaN, and the model does not accept missing values",
+            spec.name
+        ),
+        hint:
+            "fill the value in, or package the model with accepts_missing: true if NaN means something to it"
+                .to_owned(),
+    })
+}
+
+fn find_out_of_range(tensor: &TensorView<'_>, ranges: &[Range], rows: usize, found: &mut Vec<OutOfRange>) {
+    let count = tensor.element_count().unwrap_or(0);
+    let per_row = count.checked_div(rows).unwrap_or(0);
+    if per_row == 0 {
+        return;
+    }
+    let width = ranges.len();
+    let mut check = |index: usize, value: f64| {
+        let Some(range) = ranges.get(index % width) else {
+            return;
+        };
+        if (value < range.low || value > range.high) && found.len() < WARNING_LIMIT {
+            let row = u32::try_from(index / per_row).unwrap_or(u32::MAX);
+            found.push(OutOfRange { row, feature: range.feature, value });
+        }
+    };
+    match tensor.datatype {
+        Datatype::Fp32 => {
+            let values = tensor.data.as_chunks::<4>().0;
+            values
+                .iter()
+                .enumerate()
+                .for_each(|(index, bytes)| check(index, f32::from_le_bytes(*bytes).into()));
+        }
+        Datatype::Fp64 => {
+            let values = tensor.data.as_chunks::<8>().0;
+            values.iter().enumerate().for_each(|(index, bytes)| check(index, f64::from_le_bytes(*bytes)));
+        }
+        Datatype::Int32 => {
+            let values = tensor.data.as_chunks::<4>().0;
+            values
+                .iter()
+                .enumerate()
+                .for_each(|(index, bytes)| check(index, i32::from_le_bytes(*bytes).into()));
+        }
+        Datatype::Int64 => {
+            let values = tensor.data.as_chunks::<8>().0;
+            values
+                .iter()
+                .enumerate()
+                .for_each(|(index, bytes)| check(index, i64::from_le_bytes(*bytes) as f64));
+        }
+        _ => {}
+    }
+}
+
+fn missing_tensor(spec: &TensorSpec, tensors: &[TensorView<'_>]) -> PredictError {
+    let given: Vec<String> = tensors.iter().map(|tensor| format!("`{}`", tensor.name)).collect();
+    let given = if given.is_empty() { "none".to_owned() } else { given.join(", ") };
+    invalid(
+        format!(
+            "input `{}` is missing; expected {} {:?}, the request has {given}",
+            spec.name, spec.datatype, spec.shape
+        ),
+        "send a tensor with this name",
+    )
+}
+
+fn names(specs: &[TensorSpec]) -> String {
+    specs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn invalid(message: String, hint: &str) -> PredictError {
+    PredictError::InvalidInput { message, hint: hint.to_owned() }
+}

@@ -1,0 +1,794 @@
+//! An ONNX file, parsed and checked: every value is written once and before it is read, every node's operator set is known,
+//! all data are in the file. Nothing is interpreted yet; attributes are handed out through [`Attributes`], which
+//! notices the ones that nobody asked for.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message as _;
+use tract_onnx::pb;
+
+use super::{ImportError, ImportLimits, Refusal};
+
+/// A checked ONNX model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnnxModel {
+    /// Operator-set versions by domain; the default domain is `ai.onnx`.
+    pub opsets: BTreeMap<String, i64>,
+    /// The program that wrote the file and its version, `skl2onnx 1.20.0`; may be empty.
+    pub producer: String,
+    /// What the caller must bring: the graph's inputs that no initializer fills.
+    pub inputs: Vec<ValueInfo>,
+    /// What the graph gives. Exporters sometimes declare a wrong shape here; trust what the nodes compute.
+    pub outputs: Vec<ValueInfo>,
+    /// Constants by name: the graph's initializers and the values of `Constant` nodes that hold a plain tensor.
+    pub initializers: BTreeMap<String, Constant>,
+    /// The nodes, each behind those whose values it reads. `Constant` nodes that became initializers are left out.
+    pub nodes: Vec<Node>,
+}
+
+/// A named value with its declared type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// The value's name.
+    pub name: String,
+    /// The element type; `None` for what is no tensor, such as the sequence of maps that `ZipMap` gives.
+    pub element: Option<ElementType>,
+    /// The dimensions; `None` when the rank is not declared.
+    pub shape: Option<Vec<Dimension>>,
+}
+
+/// One declared dimension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dimension {
+    /// A number.
+    Fixed(i64),
+    /// A name, `batch_size`.
+    Named(String),
+    /// Nothing is said.
+    Unknown,
+}
+
+/// The element types that appear in ONNX files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the format's own names")]
+pub enum ElementType {
+    Float,
+    Double,
+    Float16,
+    Bfloat16,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Bool,
+    String,
+    /// One of the rarer types, by its number in the format.
+    Other(i32),
+}
+
+/// A constant tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constant {
+    /// The dimensions.
+    pub shape: Vec<usize>,
+    /// The elements, row-major; as many as the shape asks for.
+    pub data: ConstantData,
+}
+
+/// The elements of a constant.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "named after the element types")]
+pub enum ConstantData {
+    Float(Vec<f32>),
+    Double(Vec<f64>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Bool(Vec<bool>),
+    String(Vec<String>),
+    /// An element type that no operator here reads; refused where a node wants it.
+    Other(ElementType),
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The node's name, or the first value it writes when it has none.
+    pub name: String,
+    /// The operator, `Gemm`.
+    pub operator: String,
+    /// `ai.onnx` for the default domain.
+    pub domain: String,
+    /// The version of the domain's operator set.
+    pub opset: i64,
+    /// The values it reads; an omitted optional input is empty.
+    pub inputs: Vec<String>,
+    /// The values it writes; an omitted optional output is empty.
+    pub outputs: Vec<String>,
+    attributes: BTreeMap<String, pb::AttributeProto>,
+}
+
+impl OnnxModel {
+    /// Parses and checks an ONNX file.
+    ///
+    /// # Errors
+    /// Bytes that are no ONNX model, end early, contradict themselves or exceed a limit; and, all at once, what no part of
+    /// this program can read (data in other files, functions, sparse tensors).
+    pub fn parse(bytes: &[u8], limits: &ImportLimits) -> Result<Self, ImportError> {
+        within("the file's length in bytes", bytes.len(), limits.file_bytes)?;
+        check_framing(bytes)?;
+        let model = pb::ModelProto::decode(bytes).map_err(|error| {
+            // The outer frame is whole, so what is inside was written wrong, not cut.
+            ImportError::NotOnnx { problem: format!("its content cannot be decoded ({error})") }
+        })?;
+        build(model, limits)
+    }
+
+    /// The constant called `name`.
+    pub fn constant(&self, name: &str) -> Option<&Constant> {
+        self.initializers.get(name)
+    }
+
+    /// The names of values that are graph outputs.
+    pub fn output_names(&self) -> BTreeSet<&str> {
+        self.outputs.iter().map(|output| output.name.as_str()).collect()
+    }
+}
+
+impl Node {
+    /// The node's attributes, each noticed when it is read.
+    pub fn attributes(&self) -> Attributes<'_> {
+        Attributes { node: self, read: RefCell::default(), refusals: RefCell::default() }
+    }
+
+    /// The input at `index`, unless it is omitted.
+    pub fn input(&self, index: usize) -> Option<&str> {
+        self.inputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// The output at `index`, unless it is omitted.
+    pub fn output(&self, index: usize) -> Option<&str> {
+        self.outputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// A refusal of this node.
+    pub fn refusal(&self, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal {
+            node: self.name.clone(),
+            operator: self.operator.clone(),
+            domain: self.domain.clone(),
+            opset: self.opset,
+            attribute: None,
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+/// Reads a node's attributes and remembers which were read. [`Attributes::finish`] refuses those that nobody read:
+/// an attribute that is not implemented is never ignored.
+#[derive(Debug)]
+pub struct Attributes<'n> {
+    node: &'n Node,
+    read: RefCell<BTreeSet<String>>,
+    refusals: RefCell<Vec<Refusal>>,
+}
+
+impl<'n> Attributes<'n> {
+    /// Whether the attribute is there. Does not count as reading it.
+    pub fn has(&self, name: &str) -> bool {
+        self.node.attributes.contains_key(name)
+    }
+
+    /// An integer, if the attribute is there.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        self.get(name, pb::attribute_proto::AttributeType::Int, "an integer").map(|attribute| attribute.i)
+    }
+
+    /// An integer, or the operator's default.
+    pub fn int_or(&self, name: &str, default: i64) -> i64 {
+        self.int(name).unwrap_or(default)
+    }
+
+    /// A float, if the attribute is there.
+    pub fn float(&self, name: &str) -> Option<f32> {
+        self.get(name, pb::attribute_proto::AttributeType::Float, "a float").map(|attribute| attribute.f)
+    }
+
+    /// A float, or the operator's default.
+    pub fn float_or(&self, name: &str, default: f32) -> f32 {
+        self.float(name).unwrap_or(default)
+    }
+
+    /// A text, if the attribute is there.
+    pub fn string(&self, name: &str) -> Option<&'n str> {
+        let attribute = self.get(name, pb::attribute_proto::AttributeType::String, "a text")?;
+        self.text(name, &attribute.s)
+    }
+
+    /// A text, or the operator's default.
+    pub fn string_or(&self, name: &str, default: &'n str) -> &'n str {
+        self.string(name).unwrap_or(default)
+    }
+
+    /// Integers; empty when the attribute is not there.
+    pub fn ints(&self, name: &str) -> &'n [i64] {
+        self.get(name, pb::attribute_proto::AttributeType::Ints, "a list of integers")
+            .map_or(&[], |attribute| attribute.ints.as_slice())
+    }
+
+    /// Floats; empty when the attribute is not there.
+    pub fn floats(&self, name: &str) -> &'n [f32] {
+        self.get(name, pb::attribute_proto::AttributeType::Floats, "a list of floats")
+            .map_or(&[], |attribute| attribute.floats.as_slice())
+    }
+
+    /// Texts; empty when the attribute is not there.
+    pub fn strings(&self, name: &str) -> Vec<&'n str> {
+        let Some(attribute) = self.get(name, pb::attribute_proto::AttributeType::Strings, "a list of texts")
+        else {
+            return Vec::new();
+        };
+        attribute.strings.iter().filter_map(|bytes| self.text(name, bytes)).collect()
+    }
+
+    /// A tensor, if the attribute is there.
+    pub fn tensor(&self, name: &str) -> Option<Constant> {
+        let attribute = self.get(name, pb::attribute_proto::AttributeType::Tensor, "a tensor")?;
+        let constant = attribute.t.as_ref().ok_or_else(|| "it holds no tensor".to_owned()).and_then(constant);
+        constant.map_err(|problem| self.refuse(name, problem, "export the model again")).ok()
+    }
+
+    /// Counts the attributes as read although their value makes no difference to the result: hints to an optimiser, or
+    /// statistics from training. Say at the call why it is safe.
+    pub fn has_no_effect(&self, names: &[&str]) {
+        self.read.borrow_mut().extend(names.iter().map(|&name| name.to_owned()));
+    }
+
+    /// Refuses one of the values an attribute can have.
+    pub fn refuse(&self, name: &str, message: impl Into<String>, hint: impl Into<String>) {
+        let refusal = Refusal { attribute: Some(name.to_owned()), ..self.node.refusal(message, hint) };
+        self.refusals.borrow_mut().push(refusal);
+    }
+
+    /// The attributes that were read so far.
+    pub fn reads(&self) -> Vec<String> {
+        self.read.borrow().iter().cloned().collect()
+    }
+
+    /// Everything that was refused, the attributes that nobody read included; empty when all is well.
+    pub fn finish(self) -> Vec<Refusal> {
+        let read = self.read.into_inner();
+        let mut refusals = self.refusals.into_inner();
+        for name in self.node.attributes.keys().filter(|name| !read.contains(*name)) {
+            refusals.push(Refusal {
+                attribute: Some(name.clone()),
+                ..self.node.refusal(
+                    "this attribute is not supported",
+                    "export without it, or leave it at its default where the exporter can omit it",
+                )
+            });
+        }
+        refusals
+    }
+
+    fn get(
+        &self,
+        name: &str,
+        wanted: pb::attribute_proto::AttributeType,
+        words: &str,
+    ) -> Option<&'n pb::AttributeProto> {
+        self.read.borrow_mut().insert(name.to_owned());
+        let attribute = self.node.attributes.get(name)?;
+        if attribute.r#type() != wanted {
+            let found = attribute.r#type().as_str_name();
+            self.refuse(name, format!("expected {words}, found {found}"), "export the model again");
+            return None;
+        }
+        Some(attribute)
+    }
+
+    fn text(&self, name: &str, bytes: &'n [u8]) -> Option<&'n str> {
+        let text = std::str::from_utf8(bytes).ok();
+        if text.is_none() {
+            self.refuse(name, "the text is not UTF-8", "export the model again with names in UTF-8");
+        }
+        text
+    }
+}
+
+impl Constant {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The element type.
+    pub fn element(&self) -> ElementType {
+        match &self.data {
+            ConstantData::Float(_) => ElementType::Float,
+            ConstantData::Double(_) => ElementType::Double,
+            ConstantData::Int32(_) => ElementType::Int32,
+            ConstantData::Int64(_) => ElementType::Int64,
+            ConstantData::Bool(_) => ElementType::Bool,
+            ConstantData::String(_) => ElementType::String,
+            ConstantData::Other(element) => *element,
+        }
+    }
+
+    /// The elements of a float constant.
+    pub fn floats(&self) -> Option<&[f32]> {
+        match &self.data {
+            ConstantData::Float(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The elements of an integer constant, as used for shapes, axes and indices.
+    pub fn integers(&self) -> Option<Vec<i64>> {
+        match &self.data {
+            ConstantData::Int32(values) => Some(values.iter().map(|&value| value.into()).collect()),
+            ConstantData::Int64(values) => Some(values.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl ElementType {
+    fn from_number(number: i32) -> Self {
+        use pb::tensor_proto::DataType;
+        match DataType::try_from(number) {
+            Ok(DataType::Float) => Self::Float,
+            Ok(DataType::Double) => Self::Double,
+            Ok(DataType::Float16) => Self::Float16,
+            Ok(DataType::Bfloat16) => Self::Bfloat16,
+            Ok(DataType::Int8) => Self::Int8,
+            Ok(DataType::Int16) => Self::Int16,
+            Ok(DataType::Int32) => Self::Int32,
+            Ok(DataType::Int64) => Self::Int64,
+            Ok(DataType::Uint8) => Self::Uint8,
+            Ok(DataType::Uint16) => Self::Uint16,
+            Ok(DataType::Uint32) => Self::Uint32,
+            Ok(DataType::Uint64) => Self::Uint64,
+            Ok(DataType::Bool) => Self::Bool,
+            Ok(DataType::String) => Self::String,
+            _ => Self::Other(number),
+        }
+    }
+
+    /// The element type with this number in the format, as in the `to` attribute of `Cast`.
+    pub fn from_onnx(number: i64) -> Self {
+        i32::try_from(number).map_or(Self::Other(0), Self::from_number)
+    }
+}
+
+impl std::fmt::Display for ElementType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::Float => "float",
+            Self::Double => "double",
+            Self::Float16 => "float16",
+            Self::Bfloat16 => "bfloat16",
+            Self::Int8 => "int8",
+            Self::Int16 => "int16",
+            Self::Int32 => "int32",
+            Self::Int64 => "int64",
+            Self::Uint8 => "uint8",
+            Self::Uint16 => "uint16",
+            Self::Uint32 => "uint32",
+            Self::Uint64 => "uint64",
+            Self::Bool => "bool",
+            Self::String => "string",
+            Self::Other(number) => return write!(f, "element type {number}"),
+        };
+        f.write_str(name)
+    }
+}
+
+/// Walks the outermost fields of the protobuf message. A model that was cut shows here as a field that runs past the
+/// end; the decoder alone could not tell this from other damage.
+fn check_framing(bytes: &[u8]) -> Result<(), ImportError> {
+    let not_onnx = |problem: &str| ImportError::NotOnnx { problem: problem.to_owned() };
+    if bytes.is_empty() {
+        return Err(not_onnx("it is empty"));
+    }
+    let foreign =
+        || not_onnx("its bytes are no ONNX model (a protobuf message that begins with the format's version)");
+    // `ir_version`, field 1 as a varint, opens every file: writers put fields in the order of their numbers.
+    if bytes.first() != Some(&0x08) {
+        return Err(foreign());
+    }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let at = bytes.len() - rest.len();
+        let truncated = || ImportError::Truncated {
+            problem: format!("the field that begins at byte {at} runs past the end, byte {}", bytes.len()),
+        };
+        let (key, after) = varint(rest).ok_or_else(truncated)?;
+        let is_length_delimited = match (key >> 3, key & 7) {
+            (1 | 5, 0) => false,
+            (2..=4 | 6..=8 | 14 | 20 | 25..=30, 2) => true,
+            _ => return Err(foreign()),
+        };
+        let (value, after) = varint(after).ok_or_else(truncated)?;
+        rest = if is_length_delimited {
+            let len = usize::try_from(value).map_err(|_| truncated())?;
+            after.get(len..).ok_or_else(truncated)?
+        } else {
+            after
+        };
+    }
+    Ok(())
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0_u64;
+    for (index, &byte) in bytes.iter().enumerate().take(10) {
+        value |= u64::from(byte & 0x7f).checked_shl(u32::try_from(7 * index).ok()?)?;
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}
+
+fn build(model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, ImportError> {
+    let graph = model
+        .graph
+        .ok_or_else(|| ImportError::Truncated { problem: "it ends before the graph".to_owned() })?;
+    if model.opset_import.is_empty() {
+        return Err(ImportError::Truncated {
+            problem: "it ends before the list of operator sets".to_owned(),
+        });
+    }
+    within("the number of nodes", graph.node.len(), limits.nodes)?;
+
+    let mut opsets = BTreeMap::new();
+    for import in &model.opset_import {
+        let domain = domain_name(&import.domain);
+        // Some exporters list a domain twice; that is harmless as long as they agree.
+        if let Some(other) = opsets.insert(domain.to_owned(), import.version)
+            && other != import.version
+        {
+            return Err(malformed(format!(
+                "domain {domain} is imported as opset {other} and as {}",
+                import.version
+            )));
+        }
+    }
+
+    let mut refusals = Vec::new();
+    let mut refuse = |message: String, hint: &str| {
+        refusals.push(Refusal { message, hint: hint.to_owned(), ..Refusal::default() });
+    };
+    if !graph.sparse_initializer.is_empty() {
+        refuse("sparse initializers are not supported".to_owned(), "export with dense weights");
+    }
+    for function in &model.functions {
+        let name = function.name.as_deref().unwrap_or_default();
+        refuse(
+            format!("model-local functions are not supported (`{name}`)"),
+            "inline them before packaging: onnx.inliner.inline_local_functions",
+        );
+    }
+
+    let mut names = Names::default();
+    let mut initializers = BTreeMap::new();
+    for tensor in &graph.initializer {
+        if is_external(tensor) {
+            refuse(
+                format!("initializer `{}` keeps its data in another file", tensor.name),
+                "save the model in one file: onnx.save_model(model, path, save_as_external_data=False)",
+            );
+            names.write(&tensor.name, "an initializer")?;
+            continue;
+        }
+        let constant = constant(tensor)
+            .map_err(|problem| malformed(format!("initializer `{}`: {problem}", tensor.name)))?;
+        names.write(&tensor.name, "an initializer")?;
+        initializers.insert(tensor.name.clone(), constant);
+    }
+
+    let mut inputs = Vec::new();
+    for input in &graph.input {
+        // Before version 4 of the format every initializer was listed among the inputs too.
+        if names.written.contains_key(&input.name)
+            && !inputs.iter().any(|have: &ValueInfo| have.name == input.name)
+        {
+            continue;
+        }
+        names.write(&input.name, "an input")?;
+        inputs.push(value_info(input)?);
+    }
+
+    let later: BTreeMap<&str, usize> = graph
+        .node
+        .iter()
+        .enumerate()
+        .flat_map(|(index, node)| node.output.iter().map(move |output| (output.as_str(), index)))
+        .collect();
+    let mut nodes = Vec::new();
+    for (index, proto) in graph.node.iter().enumerate() {
+        let name = if proto.name.is_empty() {
+            proto
+                .output
+                .iter()
+                .find(|output| !output.is_empty())
+                .cloned()
+                .unwrap_or_else(|| format!("#{index}"))
+        } else {
+            proto.name.clone()
+        };
+        for input in proto.input.iter().filter(|input| !input.is_empty()) {
+            if names.written.contains_key(input) {
+                continue;
+            }
+            return Err(malformed(match later.get(input.as_str()) {
+                Some(_) => format!(
+                    "node `{name}` reads `{input}`, which only a later node writes: the graph is cyclic or out of order"
+                ),
+                None => format!("node `{name}` reads `{input}`, which nothing writes"),
+            }));
+        }
+        for output in proto.output.iter().filter(|output| !output.is_empty()) {
+            names.write(output, &format!("node `{name}`"))?;
+        }
+        let domain = domain_name(&proto.domain).to_owned();
+        let Some(&opset) = opsets.get(&domain) else {
+            return Err(malformed(format!(
+                "node `{name}` uses an operator of domain {domain}, whose version the file does not say"
+            )));
+        };
+        let node = node(proto, name, domain, opset)?;
+        match plain_constant(&node)? {
+            Some(constant) => {
+                initializers.extend(node.outputs.first().map(|output| (output.clone(), constant)));
+            }
+            None => nodes.push(node),
+        }
+    }
+
+    if graph.output.is_empty() {
+        return Err(ImportError::Truncated { problem: "the graph has no outputs".to_owned() });
+    }
+    let mut outputs: Vec<ValueInfo> = Vec::new();
+    for output in &graph.output {
+        if !names.written.contains_key(&output.name) {
+            return Err(malformed(format!("output `{}` is written by no node", output.name)));
+        }
+        if outputs.iter().any(|have| have.name == output.name) {
+            return Err(malformed(format!("output `{}` is listed twice", output.name)));
+        }
+        outputs.push(value_info(output)?);
+    }
+    if !refusals.is_empty() {
+        return Err(ImportError::Unsupported { refusals });
+    }
+    let producer = format!("{} {}", model.producer_name, model.producer_version).trim().to_owned();
+    Ok(OnnxModel { opsets, producer, inputs, outputs, initializers, nodes })
+}
+
+/// Who writes which value; each value is written once.
+#[derive(Default)]
+struct Names {
+    written: BTreeMap<String, String>,
+}
+
+impl Names {
+    fn write(&mut self, name: &str, writer: &str) -> Result<(), ImportError> {
+        if name.is_empty() {
+            return Err(malformed(format!("{writer} has no name")));
+        }
+        match self.written.insert(name.to_owned(), writer.to_owned()) {
+            None => Ok(()),
+            Some(other) => {
+                Err(malformed(format!("value `{name}` is written twice, by {other} and by {writer}")))
+            }
+        }
+    }
+}
+
+fn node(proto: &pb::NodeProto, name: String, domain: String, opset: i64) -> Result<Node, ImportError> {
+    let mut attributes = BTreeMap::new();
+    for attribute in &proto.attribute {
+        if !attribute.ref_attr_name.is_empty() {
+            return Err(malformed(format!(
+                "attribute `{}` of node `{name}` refers to a function's attribute outside a function",
+                attribute.name
+            )));
+        }
+        let mut attribute = attribute.clone();
+        if attribute.r#type() == pb::attribute_proto::AttributeType::Undefined {
+            attribute.r#type = guessed_type(&attribute).into();
+        }
+        if attributes.insert(attribute.name.clone(), attribute).is_some() {
+            return Err(malformed(format!("node `{name}` has an attribute twice")));
+        }
+    }
+    Ok(Node {
+        name,
+        operator: proto.op_type.clone(),
+        domain,
+        opset,
+        inputs: proto.input.clone(),
+        outputs: proto.output.clone(),
+        attributes,
+    })
+}
+
+/// The oldest files leave an attribute's type out; exactly one field is filled then.
+fn guessed_type(attribute: &pb::AttributeProto) -> pb::attribute_proto::AttributeType {
+    use pb::attribute_proto::AttributeType;
+    if !attribute.floats.is_empty() {
+        AttributeType::Floats
+    } else if !attribute.ints.is_empty() {
+        AttributeType::Ints
+    } else if !attribute.strings.is_empty() {
+        AttributeType::Strings
+    } else if attribute.t.is_some() {
+        AttributeType::Tensor
+    } else if !attribute.s.is_empty() {
+        AttributeType::String
+    } else if attribute.f != 0.0 {
+        AttributeType::Float
+    } else if attribute.i != 0 {
+        AttributeType::Int
+    } else {
+        AttributeType::Undefined
+    }
+}
+
+/// The tensor of a `Constant` node, in whichever attribute it is.
+fn plain_constant(node: &Node) -> Result<Option<Constant>, ImportError> {
+    if node.operator != "Constant" || node.domain != "ai.onnx" || node.attributes.len() != 1 {
+        return Ok(None);
+    }
+    let Some((name, attribute)) = node.attributes.iter().next() else {
+        return Ok(None);
+    };
+    let data = match name.as_str() {
+        "value" => {
+            let Some(tensor) = attribute.t.as_ref().filter(|tensor| !is_external(tensor)) else {
+                return Ok(None);
+            };
+            let constant = constant(tensor)
+                .map_err(|problem| malformed(format!("constant `{}`: {problem}", node.name)))?;
+            return Ok(Some(constant));
+        }
+        "value_float" => {
+            return Ok(Some(Constant { shape: vec![], data: ConstantData::Float(vec![attribute.f]) }));
+        }
+        "value_int" => {
+            return Ok(Some(Constant { shape: vec![], data: ConstantData::Int64(vec![attribute.i]) }));
+        }
+        "value_floats" => ConstantData::Float(attribute.floats.clone()),
+        "value_ints" => ConstantData::Int64(attribute.ints.clone()),
+        _ => return Ok(None),
+    };
+    let len = attribute.floats.len().max(attribute.ints.len());
+    Ok(Some(Constant { shape: vec![len], data }))
+}
+
+fn is_external(tensor: &pb::TensorProto) -> bool {
+    tensor.data_location.is_some_and(|location| location != 0) || !tensor.external_data.is_empty()
+}
+
+/// A tensor's elements, from whichever field holds them; their number must be what the shape asks for.
+fn constant(tensor: &pb::TensorProto) -> Result<Constant, String> {
+    if is_external(tensor) {
+        return Err("its data lie in another file".to_owned());
+    }
+    if tensor.segment.is_some() {
+        return Err("it is stored in segments".to_owned());
+    }
+    let mut shape = Vec::with_capacity(tensor.dims.len());
+    let mut count = 1_usize;
+    for &dim in &tensor.dims {
+        let dim = usize::try_from(dim).map_err(|_| format!("dimension {dim} is negative"))?;
+        count = count.checked_mul(dim).ok_or("its shape has more elements than memory can hold")?;
+        shape.push(dim);
+    }
+    let element = ElementType::from_number(tensor.data_type);
+    let raw = tensor.raw_data.as_slice();
+    let data = match element {
+        ElementType::Float => ConstantData::Float(elements(raw, &tensor.float_data, f32::from_le_bytes)?),
+        ElementType::Double => ConstantData::Double(elements(raw, &tensor.double_data, f64::from_le_bytes)?),
+        ElementType::Int64 => ConstantData::Int64(elements(raw, &tensor.int64_data, i64::from_le_bytes)?),
+        ElementType::Int32 => ConstantData::Int32(elements(raw, &tensor.int32_data, i32::from_le_bytes)?),
+        ElementType::Bool => {
+            let numbers = if raw.is_empty() {
+                tensor.int32_data.clone()
+            } else {
+                raw.iter().map(|&b| b.into()).collect()
+            };
+            ConstantData::Bool(numbers.into_iter().map(|number| number != 0).collect())
+        }
+        ElementType::String => {
+            let texts = tensor.string_data.iter().map(|bytes| String::from_utf8(bytes.clone()));
+            ConstantData::String(texts.collect::<Result<_, _>>().map_err(|_| "a text is not UTF-8")?)
+        }
+        other => return Ok(Constant { shape, data: ConstantData::Other(other) }),
+    };
+    let found = match &data {
+        ConstantData::Float(values) => values.len(),
+        ConstantData::Double(values) => values.len(),
+        ConstantData::Int32(values) => values.len(),
+        ConstantData::Int64(values) => values.len(),
+        ConstantData::Bool(values) => values.len(),
+        ConstantData::String(values) => values.len(),
+        ConstantData::Other(_) => count,
+    };
+    if found != count {
+        return Err(format!("its shape {shape:?} asks for {count} elements, {found} are there"));
+    }
+    Ok(Constant { shape, data })
+}
+
+fn elements<T: Copy, const N: usize>(
+    raw: &[u8],
+    typed: &[T],
+    read: fn([u8; N]) -> T,
+) -> Result<Vec<T>, String> {
+    if raw.is_empty() {
+        return Ok(typed.to_vec());
+    }
+    let (chunks, rest) = raw.as_chunks::<N>();
+    if !rest.is_empty() {
+        return Err(format!("its {} bytes of data are no multiple of {N}", raw.len()));
+    }
+    Ok(chunks.iter().map(|bytes| read(*bytes)).collect())
+}
+
+fn value_info(proto: &pb::ValueInfoProto) -> Result<ValueInfo, ImportError> {
+    let name = proto.name.clone();
+    if name.is_empty() {
+        return Err(malformed("an input or output has no name".to_owned()));
+    }
+    let Some(pb::type_proto::Value::TensorType(tensor)) =
+        proto.r#type.as_ref().and_then(|r#type| r#type.value.as_ref())
+    else {
+        return Ok(ValueInfo { name, element: None, shape: None });
+    };
+    let shape = tensor.shape.as_ref().map(|shape| {
+        let dimension = |dim: &pb::tensor_shape_proto::Dimension| match &dim.value {
+            Some(pb::tensor_shape_proto::dimension::Value::DimValue(value)) if *value > 0 => {
+                Dimension::Fixed(*value)
+            }
+            Some(pb::tensor_shape_proto::dimension::Value::DimParam(param)) if !param.is_empty() => {
+                Dimension::Named(param.clone())
+            }
+            // Zero and negative sizes are written by exporters that mean "unknown".
+            _ => Dimension::Unknown,
+        };
+        shape.dim.iter().map(dimension).collect()
+    });
+    Ok(ValueInfo { name, element: Some(ElementType::from_number(tensor.elem_type)), shape })
+}
+
+fn domain_name(domain: &str) -> &str {
+    if domain.is_empty() { "ai.onnx" } else { domain }
+}
+
+fn malformed(problem: String) -> ImportError {
+    ImportError::Malformed {
+        problem,
+        hint: "check the file with onnx.checker.check_model, or export it again".to_owned(),
+    }
+}
+
+fn within(what: &str, found: usize, limit: usize) -> Result<(), ImportError> {
+    if found <= limit {
+        return Ok(());
+    }
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    Err(ImportError::TooLarge { what: what.to_owned(), found: number(found), limit: number(limit) })
+}

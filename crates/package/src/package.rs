@@ -1,0 +1,155 @@
+use crate::packed::Packed as _;
+use crate::plan::graph::{GraphPlan, GraphPlanError};
+use crate::plan::tabular::{TabularPlan, TabularPlanError};
+use crate::{
+    AlignedBytes, Digest, Engine, Envelope, EnvelopeBuilder, EnvelopeError, Kind, Manifest, MessagePackReader,
+};
+
+/// The newest format of packages that this crate reads, and the one it writes.
+pub const PACKAGE_FORMAT: (u16, u16) = (1, 0);
+
+/// An opened model package: its envelope, digest checked, and its manifest. The plan is read by the engine that runs it.
+#[derive(Debug, Clone)]
+pub struct Package {
+    envelope: Envelope,
+    manifest: Manifest,
+}
+
+/// Why bytes are no usable package.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackageError {
+    /// The container is damaged, of another kind or too new.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The container is whole, but its manifest makes no sense.
+    #[error("the model package is malformed: its manifest {problem}")]
+    Manifest {
+        /// What is wrong.
+        problem: String,
+    },
+    /// The tabular plan cannot be used.
+    #[error(transparent)]
+    TabularPlan(#[from] TabularPlanError),
+    /// The graph plan cannot be used.
+    #[error(transparent)]
+    GraphPlan(#[from] GraphPlanError),
+}
+
+impl Package {
+    /// Opens a package.
+    ///
+    /// # Errors
+    /// Bytes that are no package, are damaged or too new; a manifest that cannot be read.
+    pub fn open(bytes: AlignedBytes) -> Result<Self, PackageError> {
+        let envelope = Envelope::open(bytes, Kind::Package, PACKAGE_FORMAT)?;
+        let manifest = Manifest::read(&mut MessagePackReader::new(envelope.meta()))
+            .map_err(|error| PackageError::Manifest { problem: format!("cannot be read: {error}") })?;
+        check(&manifest).map_err(|problem| PackageError::Manifest { problem })?;
+        Ok(Self { envelope, manifest })
+    }
+
+    /// Seals a tabular model. `arrays` are the arrays of the plan in their order.
+    ///
+    /// # Errors
+    /// A plan that does not check, or a header that is too long.
+    pub fn seal_tabular(
+        manifest: &Manifest,
+        plan: &TabularPlan,
+        arrays: Vec<Vec<u8>>,
+    ) -> Result<Vec<u8>, PackageError> {
+        seal(manifest, |envelope| Ok(plan.write(arrays, envelope)?))
+    }
+
+    /// Seals a graph model. `arrays` are the arrays of the plan in their order.
+    ///
+    /// # Errors
+    /// A plan that does not check, or a header that is too long.
+    pub fn seal_graph(
+        manifest: &Manifest,
+        plan: &GraphPlan,
+        arrays: Vec<Vec<u8>>,
+    ) -> Result<Vec<u8>, PackageError> {
+        seal(manifest, |envelope| Ok(plan.write(arrays, envelope)?))
+    }
+
+    /// What the package says about its model.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What the package is called by: SHA-256 of its content.
+    pub fn digest(&self) -> Digest {
+        self.envelope.digest()
+    }
+
+    /// The container with its sections.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Reads and checks the plan of a package whose engine is [`Engine::Tabular`].
+    ///
+    /// # Errors
+    /// A plan of another engine, a newer version, or one that does not check.
+    pub fn tabular_plan(&self) -> Result<TabularPlan, PackageError> {
+        if self.manifest.engine != Engine::Tabular {
+            return Err(PackageError::Manifest { problem: "names another engine than `tabular`".to_owned() });
+        }
+        let plan = TabularPlan::read(&self.envelope)?;
+        plan.check_signature(&self.manifest.signature)?;
+        Ok(plan)
+    }
+
+    /// Reads and checks the plan of a package whose engine is [`Engine::Graph`].
+    ///
+    /// # Errors
+    /// A plan of another engine, a newer version, or one that does not check.
+    pub fn graph_plan(&self) -> Result<GraphPlan, PackageError> {
+        if self.manifest.engine != Engine::Graph {
+            return Err(PackageError::Manifest { problem: "names another engine than `graph`".to_owned() });
+        }
+        let plan = GraphPlan::read(&self.envelope)?;
+        plan.check_signature(&self.manifest.signature)?;
+        Ok(plan)
+    }
+}
+
+fn seal(
+    manifest: &Manifest,
+    write: impl FnOnce(&mut EnvelopeBuilder) -> Result<(), PackageError>,
+) -> Result<Vec<u8>, PackageError> {
+    check(manifest).map_err(|problem| PackageError::Manifest { problem })?;
+    semver::Version::parse(&manifest.version).map_err(|error| PackageError::Manifest {
+        problem: format!("has version `{}`, which is not semantic: {error}", manifest.version),
+    })?;
+    let meta = rmp_serde::to_vec_named(manifest)
+        .map_err(|error| PackageError::Manifest { problem: format!("cannot be written: {error}") })?;
+    let mut envelope = EnvelopeBuilder::new(Kind::Package, PACKAGE_FORMAT, meta);
+    write(&mut envelope)?;
+    Ok(envelope.seal()?)
+}
+
+/// What everyone who reads a manifest relies on.
+fn check(manifest: &Manifest) -> Result<(), String> {
+    if manifest.model.is_empty() {
+        return Err("has no model name".to_owned());
+    }
+    if manifest.version.is_empty() {
+        return Err("has no version".to_owned());
+    }
+    for (what, specs) in [("input", &manifest.signature.inputs), ("output", &manifest.signature.outputs)] {
+        if specs.is_empty() {
+            return Err(format!("has no {what}"));
+        }
+        for (index, spec) in specs.iter().enumerate() {
+            if specs.iter().take(index).any(|other| other.name == spec.name) {
+                return Err(format!("has two {what}s called `{}`", spec.name));
+            }
+            if spec.shape.iter().any(|&dim| dim < -1) {
+                return Err(format!("has {what} `{}` with a dimension below -1", spec.name));
+            }
+        }
+    }
+    Ok(())
+}

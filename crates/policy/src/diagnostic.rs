@@ -1,0 +1,142 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::Position;
+
+/// One thing that is wrong with a policy source, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Diagnostic {
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The column, counted in characters from 1.
+    pub column: u32,
+    /// The file, as the caller named it.
+    pub file: String,
+    /// The place within the document, `routes.eurusd-direction.default.split`; empty for the whole document.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What belongs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// What concerns the document as a whole.
+    pub(crate) fn of_document(file: &str, message: impl Into<String>) -> Self {
+        let Position { line, column } = Position::START;
+        let (file, path, message) = (file.to_owned(), String::new(), message.into());
+        Self { line, column, file, path, message, expected: None, hint: None }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, column, file, path, message, expected, hint } = self;
+        write!(f, "{file}:{line}:{column}: ")?;
+        if !path.is_empty() {
+            write!(f, "{path}: ")?;
+        }
+        f.write_str(message)?;
+        if let Some(expected) = expected {
+            write!(f, "\n  expected: {expected}")?;
+        }
+        if let Some(hint) = hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is wrong with a policy source, in the order of the file. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// `Ok` when there are none.
+    pub(crate) fn check(mut list: Vec<Diagnostic>) -> Result<(), Self> {
+        if list.is_empty() {
+            return Ok(());
+        }
+        list.sort();
+        list.dedup();
+        Err(Self { list })
+    }
+
+    /// The diagnostics.
+    pub fn as_slice(&self) -> &[Diagnostic] {
+        &self.list
+    }
+}
+
+impl From<Diagnostic> for Diagnostics {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self { list: vec![diagnostic] }
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// Appends a key to a place within a document, `routes."eur/usd"`.
+pub(crate) fn write_key(out: &mut impl fmt::Write, first: bool, key: &str) -> fmt::Result {
+    if !first {
+        out.write_char('.')?;
+    }
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if plain { out.write_str(key) } else { write!(out, "{key:?}") }
+}
+
+/// The names in backticks, for a message: all of a few, the first of many.
+pub(crate) fn list_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let mut names = names.into_iter();
+    let mut text: Vec<String> = names.by_ref().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = names.count();
+    if more > 0 {
+        text.push(format!("and {more} more"));
+    }
+    text.join(", ")
+}
+
+/// "did you mean …?" for the candidate that `found` most likely misspells.
+pub(crate) fn suggestion<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let length = found.chars().count();
+    // In one or two letters every other name would be a slip of the pen.
+    let tolerance = (length / 3).min(3);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= tolerance)
+        .map(|candidate| (strsim::damerau_levenshtein(found, candidate), candidate))
+        .filter(|(distance, _)| *distance <= tolerance)
+        .min()
+        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}

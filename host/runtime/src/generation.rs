@@ -1,0 +1,369 @@
+//! What is installed: a bundle and its packages, checked against each other and loaded once before anyone is served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lockgate_abi::Reply;
+use lockgate_package::{AlignedBytes, Digest, Manifest, Package, Signature, TensorSpec};
+use lockgate_policy::{Bundle, Placement, RouteView, VariantView};
+
+use crate::engine::{Closing, Guest, Guests};
+use crate::worker::{failed, fault};
+use crate::{BundleId, InstallError, RuntimeError, Settings};
+
+/// A bundle and the packages that it pins, as they serve together. It never changes; installing makes a new one.
+#[derive(Debug)]
+pub struct Generation {
+    pub(crate) number: u64,
+    pub(crate) policy: Option<Policy>,
+    pub(crate) models: BTreeMap<Digest, Arc<InstalledModel>>,
+}
+
+/// An installed bundle.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) bundle: Bundle,
+    pub(crate) load: Duration,
+}
+
+/// An installed package.
+#[derive(Debug)]
+pub struct InstalledModel {
+    pub(crate) package: Package,
+    pub(crate) load: Duration,
+}
+
+impl Generation {
+    pub(crate) fn empty() -> Self {
+        Self { number: 0, policy: None, models: BTreeMap::new() }
+    }
+
+    /// How often something was installed, this time included.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The bundle, to look routes and their signatures up.
+    pub fn bundle(&self) -> Option<&Bundle> {
+        self.policy.as_ref().map(|policy| &policy.bundle)
+    }
+
+    /// The packages, by digest.
+    pub fn models(&self) -> impl ExactSizeIterator<Item = &InstalledModel> {
+        self.models.values().map(Arc::as_ref)
+    }
+
+    /// The package with this digest.
+    pub fn model(&self, digest: &Digest) -> Option<&InstalledModel> {
+        self.models.get(digest).map(Arc::as_ref)
+    }
+
+    /// The variant of a route that a caller pins by `<version>`, which must be unique in the route, or by
+    /// `<model>@<version>`.
+    ///
+    /// # Errors
+    /// No bundle, an unknown route, an unknown or ambiguous version.
+    pub fn pinned(&self, route: &str, version: &str) -> Result<VariantView<'_>, RuntimeError> {
+        let bundle = self.bundle().ok_or(RuntimeError::NoBundle)?;
+        let view =
+            bundle.route(route).ok_or_else(|| RuntimeError::UnknownRoute { route: route.to_owned() })?;
+        let name = |variant: &VariantView<'_>| model_name(variant.model, variant.version);
+        let mut versions: Vec<VariantView<'_>> = Vec::new();
+        for variant in view.variants() {
+            if !versions.iter().any(|have| (have.model, have.version) == (variant.model, variant.version)) {
+                versions.push(variant);
+            }
+        }
+        let wanted: Vec<_> = versions
+            .iter()
+            .filter(|variant| variant.version == version || name(variant) == version)
+            .collect();
+        match wanted.as_slice() {
+            [variant] => Ok(**variant),
+            [] => Err(RuntimeError::UnknownVersion {
+                route: route.to_owned(),
+                version: version.to_owned(),
+                available: versions.iter().map(name).collect(),
+            }),
+            several => Err(RuntimeError::AmbiguousVersion {
+                route: route.to_owned(),
+                version: version.to_owned(),
+                candidates: several.iter().map(|variant| name(variant)).collect(),
+            }),
+        }
+    }
+}
+
+impl Policy {
+    pub(crate) fn id(&self) -> BundleId {
+        BundleId { version: self.bundle.version(), digest: self.bundle.digest() }
+    }
+}
+
+impl InstalledModel {
+    /// What the package says about its model.
+    pub fn manifest(&self) -> &Manifest {
+        self.package.manifest()
+    }
+
+    /// SHA-256 of the package's content.
+    pub fn digest(&self) -> Digest {
+        self.package.digest()
+    }
+
+    /// The package's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.package.envelope().as_bytes()
+    }
+
+    pub(crate) fn name(&self) -> String {
+        model_name(&self.manifest().model, &self.manifest().version)
+    }
+}
+
+pub(crate) fn model_name(model: &str, version: &str) -> String {
+    format!("{model}@{version}")
+}
+
+/// What an installation brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// How often something was installed, this time included.
+    pub generation: u64,
+    /// The bundle.
+    pub bundle: Option<BundleId>,
+    /// How many packages serve.
+    pub models: usize,
+    /// Packages that were given but that the bundle does not pin to run here, `model@version`. They are not installed.
+    pub unused: Vec<String>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Builds the next generation. `current` is what serves now; what it shares with the next one is not loaded again.
+pub(crate) fn build(
+    guests: &Guests,
+    settings: &Settings,
+    current: &Generation,
+    newest: Option<BundleId>,
+    bundle: Option<Vec<u8>>,
+    packages: Vec<Vec<u8>>,
+) -> Result<(Generation, Vec<String>), InstallError> {
+    let mut given = BTreeMap::new();
+    for (index, bytes) in packages.into_iter().enumerate() {
+        let package = open(&bytes, index)?;
+        drop(bytes);
+        given.insert(package.digest(), package);
+    }
+    ensure_names_are_unique(&given)?;
+
+    let bundle = bundle.map(|bytes| {
+        let aligned = AlignedBytes::copy_of(&bytes);
+        drop(bytes);
+        Bundle::load(aligned).map_err(|error| InstallError::Bundle(error.to_string()))
+    });
+    let bundle = bundle.transpose()?;
+    let mut unused = Vec::new();
+    if let Some(bundle) = &bundle {
+        ensure_newer(bundle, newest)?;
+        let needed = needed(bundle, &given)?;
+        given.retain(|digest, package| {
+            let keep = needed.contains(digest);
+            if !keep {
+                unused.push(model_name(&package.manifest().model, &package.manifest().version));
+            }
+            keep
+        });
+        ensure_signatures_fit(bundle, &given)?;
+    }
+
+    let mut models = BTreeMap::new();
+    for (digest, package) in given {
+        let model = match current.models.get(&digest) {
+            Some(model) => Arc::clone(model),
+            None => Arc::new(load_model(guests, settings, package)?),
+        };
+        models.insert(digest, model);
+    }
+    let policy = bundle.map(|bundle| load_policy(guests, settings, current, bundle)).transpose()?;
+    Ok((Generation { number: current.number.saturating_add(1), policy, models }, unused))
+}
+
+fn open(bytes: &[u8], index: usize) -> Result<Package, InstallError> {
+    Package::open(AlignedBytes::copy_of(bytes)).map_err(|error| InstallError::Package {
+        name: format!("number {}", index + 1),
+        problem: error.to_string(),
+    })
+}
+
+fn ensure_names_are_unique(packages: &BTreeMap<Digest, Package>) -> Result<(), InstallError> {
+    let mut names = BTreeMap::new();
+    for (digest, package) in packages {
+        let name = model_name(&package.manifest().model, &package.manifest().version);
+        if let Some(first) = names.insert(name.clone(), *digest) {
+            return Err(InstallError::Conflict { name, first, second: *digest });
+        }
+    }
+    Ok(())
+}
+
+fn ensure_newer(bundle: &Bundle, newest: Option<BundleId>) -> Result<(), InstallError> {
+    match newest {
+        Some(newest)
+            if bundle.version() < newest.version
+                || (bundle.version() == newest.version && bundle.digest() != newest.digest) =>
+        {
+            Err(InstallError::NotNewer {
+                found: bundle.version(),
+                digest: bundle.digest(),
+                installed: newest.version,
+                installed_digest: newest.digest,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The packages that the bundle wants to run here. All that are missing are reported at once.
+fn needed(bundle: &Bundle, given: &BTreeMap<Digest, Package>) -> Result<Vec<Digest>, InstallError> {
+    let mut needed = Vec::new();
+    let mut missing = Vec::new();
+    for model in bundle.models().filter(|model| model.placement != Placement::Gpu) {
+        let name = model_name(model.name, model.version);
+        match given.get(&model.digest) {
+            Some(package) if name == model_name(&package.manifest().model, &package.manifest().version) => {
+                needed.push(model.digest);
+            }
+            Some(package) => missing.push(format!(
+                "{name} is pinned to package {}, which is {}@{}",
+                model.digest.short(),
+                package.manifest().model,
+                package.manifest().version
+            )),
+            None => missing.push(
+                match given.values().find(|package| {
+                    (package.manifest().model.as_str(), package.manifest().version.as_str())
+                        == (model.name, model.version)
+                }) {
+                    Some(other) => format!(
+                        "{name} is pinned to package {}, the one given is {}",
+                        model.digest.short(),
+                        other.digest().short()
+                    ),
+                    None => format!("{name}, package {}", model.digest.short()),
+                },
+            ),
+        }
+    }
+    if missing.is_empty() { Ok(needed) } else { Err(InstallError::Missing(missing)) }
+}
+
+fn ensure_signatures_fit(bundle: &Bundle, packages: &BTreeMap<Digest, Package>) -> Result<(), InstallError> {
+    const LISTED: usize = 20;
+    let mut problems = Vec::new();
+    // Many routes share few signatures and models: compare each pair once.
+    let mut fitting: Vec<(Digest, Signature)> = Vec::new();
+    for route in bundle.routes() {
+        let signature = route.signature().map_err(|error| InstallError::Bundle(error.to_string()))?;
+        for variant in route.variants() {
+            let Some(package) = packages.get(&variant.digest) else { continue };
+            if fitting.iter().any(|(digest, fits)| (*digest, fits) == (variant.digest, &signature)) {
+                continue;
+            }
+            match misfit(&signature, &package.manifest().signature) {
+                Some(problem) => problems.push(describe(&route, &variant, &problem)),
+                None => fitting.push((variant.digest, signature.clone())),
+            }
+        }
+        if problems.len() >= LISTED {
+            break;
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(InstallError::Signature(problems)) }
+}
+
+fn describe(route: &RouteView<'_>, variant: &VariantView<'_>, problem: &str) -> String {
+    let model = model_name(variant.model, variant.version);
+    format!("route `{}`, variant `{}`, {model}: {problem}", route.name(), variant.name)
+}
+
+/// What keeps a model from serving a route.
+fn misfit(route: &Signature, model: &Signature) -> Option<String> {
+    let show = |spec: &TensorSpec| format!("{} {:?}", spec.datatype, spec.shape);
+    let sides = [("input", &route.inputs, &model.inputs), ("output", &route.outputs, &model.outputs)];
+    for (what, route, model) in sides {
+        for want in route {
+            let Some(have) = model.iter().find(|have| have.name == want.name) else {
+                return Some(format!("the route has {what} `{}`, the model does not", want.name));
+            };
+            let free = |(a, b): (&i64, &i64)| a == b || *a == -1 || *b == -1;
+            let fits = want.datatype == have.datatype
+                && want.shape.len() == have.shape.len()
+                && want.shape.iter().zip(&have.shape).all(free);
+            if !fits {
+                let name = &want.name;
+                return Some(format!(
+                    "{what} `{name}`: expected {}, the model has {}",
+                    show(want),
+                    show(have)
+                ));
+            }
+        }
+    }
+    let extra = model.inputs.iter().find(|have| route.inputs.iter().all(|want| want.name != have.name));
+    extra.map(|input| format!("the model needs input `{}`, the route does not have it", input.name))
+}
+
+fn load_model(
+    guests: &Guests,
+    settings: &Settings,
+    package: Package,
+) -> Result<InstalledModel, InstallError> {
+    let manifest = package.manifest();
+    let name = model_name(&manifest.model, &manifest.version);
+    let guest = guests.inference(manifest.engine).map_err(|problem| InstallError::Module {
+        name: name.clone(),
+        flavour: match manifest.engine {
+            lockgate_package::Engine::Tabular => "tabular",
+            lockgate_package::Engine::Graph => "graph",
+        },
+        problem,
+    })?;
+    let load = try_load(guest, settings.inference_memory, settings, package.envelope().as_bytes(), &name)?;
+    Ok(InstalledModel { package, load })
+}
+
+fn load_policy(
+    guests: &Guests,
+    settings: &Settings,
+    current: &Generation,
+    bundle: Bundle,
+) -> Result<Policy, InstallError> {
+    if let Some(policy) = current.policy.as_ref().filter(|policy| policy.bundle.digest() == bundle.digest()) {
+        return Ok(Policy { bundle, load: policy.load });
+    }
+    let name = format!("bundle version {}", bundle.version());
+    let load = try_load(&guests.policy, settings.policy_memory, settings, bundle.as_bytes(), &name)?;
+    Ok(Policy { bundle, load })
+}
+
+/// Loads into an instance of its own, which is dropped again; returns how long that took.
+fn try_load(
+    guest: &Guest,
+    memory: usize,
+    settings: &Settings,
+    bytes: &[u8],
+    name: &str,
+) -> Result<Duration, InstallError> {
+    let begin = Instant::now();
+    let refuse = |error| InstallError::Load { name: name.to_owned(), error };
+    let mut instance = guest
+        .instance(memory, &Closing::default())
+        .map_err(|error| refuse(RuntimeError::Internal { message: format!("no instance: {error:#}") }))?;
+    match instance.load(bytes, begin + settings.load_deadline) {
+        Ok(Reply::Done(_)) => Ok(begin.elapsed()),
+        Ok(Reply::Failed(failure)) => Err(refuse(failed(guest.name, failure))),
+        Err(failure) => Err(refuse(fault(guest.name, failure, settings.load_deadline, "loading"))),
+    }
+}

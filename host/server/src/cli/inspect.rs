@@ -1,0 +1,224 @@
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use lockgate_package::{AlignedBytes, Engine, Envelope, Kind, Manifest, Package, TensorSpec};
+use lockgate_policy::Bundle;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::{files, output, repository};
+
+#[derive(Args)]
+pub(crate) struct InspectArgs {
+    /// A package or a bundle.
+    file: PathBuf,
+    /// Show at most this many routes of a bundle.
+    #[arg(long, default_value_t = 50, value_name = "COUNT")]
+    routes: usize,
+}
+
+pub(crate) fn run(args: &InspectArgs, json: bool) -> Result<(), Failure> {
+    let bytes = AlignedBytes::copy_of(&files::read(&args.file)?);
+    let at = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", args.file.display()));
+    if kind_of(&bytes) == Some(Kind::Bundle) {
+        let bundle = Bundle::load(bytes).map_err(|error| at(&error))?;
+        if json {
+            output::print_json(&bundle_json(&bundle))
+        } else {
+            output::print(&bundle_text(&bundle, args.routes))
+        }
+    } else {
+        let package = Package::open(bytes).map_err(|error| match error {
+            lockgate_package::PackageError::Envelope(lockgate_package::EnvelopeError::NotAnEnvelope {
+                ..
+            }) => at(&"neither a model package nor a policy bundle: the first bytes are not `LOCKGATE`"),
+            error => at(&error),
+        })?;
+        if json {
+            output::print_json(&package_json(&package))
+        } else {
+            output::print(&package_text(&package))
+        }
+    }
+}
+
+/// The engine's name.
+pub(crate) fn engine(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Tabular => "tabular",
+        Engine::Graph => "graph",
+    }
+}
+
+fn sections(envelope: &Envelope) -> Vec<(String, usize)> {
+    envelope
+        .section_names()
+        .map(|name| (name.to_owned(), envelope.section(name).map_or(0, |section| section.len)))
+        .collect()
+}
+
+fn package_json(package: &Package) -> Value {
+    let (major, minor) = package.envelope().format();
+    json!({
+        "kind": "package",
+        "digest": package.digest(),
+        "format": format!("{major}.{minor}"),
+        "bytes": package.envelope().as_bytes().len(),
+        "manifest": package.manifest(),
+        "sections": sections(package.envelope()).iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect::<Value>(),
+    })
+}
+
+fn package_text(package: &Package) -> String {
+    let manifest: &Manifest = package.manifest();
+    let (major, minor) = package.envelope().format();
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<18}{value}");
+    };
+    line("package", format!("{}@{}", manifest.model, manifest.version));
+    if !manifest.description.is_empty() {
+        line("", manifest.description.clone());
+    }
+    line("digest", format!("sha256:{}", package.digest()));
+    line("format", format!("{major}.{minor}, {} bytes", package.envelope().as_bytes().len()));
+    line("engine", engine(manifest.engine).to_owned());
+    line("made from", format!("sha256:{} ({})", manifest.source_digest, or_unknown(&manifest.producer)));
+    for spec in &manifest.signature.inputs {
+        line("input", tensor(spec));
+    }
+    for spec in &manifest.signature.outputs {
+        line("output", tensor(spec));
+    }
+    if !manifest.labels.is_empty() {
+        line("labels", manifest.labels.join(", "));
+    }
+    if !manifest.features.is_empty() {
+        let version = manifest.feature_version.as_ref().map(|v| format!(", version {v}")).unwrap_or_default();
+        line("features", format!("{}{version}", manifest.features.len()));
+        for feature in &manifest.features {
+            let bound = |value: Option<f64>| value.map_or("…".to_owned(), |value| value.to_string());
+            let range = match (feature.min, feature.max) {
+                (None, None) => String::new(),
+                (min, max) => format!("  {} to {}", bound(min), bound(max)),
+            };
+            line("", format!("{}{range}", feature.name));
+        }
+    }
+    let scope = &manifest.scope;
+    for (name, values) in [("symbols", &scope.symbols), ("tenants", &scope.tenants)] {
+        if !values.is_empty() {
+            line(name, values.join(", "));
+        }
+    }
+    if let Some(timeframe) = &scope.timeframe {
+        line("timeframe", timeframe.clone());
+    }
+    for (name, value) in &manifest.metrics {
+        line("metric", format!("{name} = {value}"));
+    }
+    line("missing values", if manifest.accepts_missing { "accepted" } else { "refused" }.to_owned());
+    line(
+        "cost of a row",
+        format!("{} operations, {} bytes", manifest.operations_per_row, manifest.memory_per_row),
+    );
+    text
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "unknown producer" } else { text }
+}
+
+fn tensor(spec: &TensorSpec) -> String {
+    format!("{} {} {:?}", spec.name, spec.datatype, spec.shape)
+}
+
+fn bundle_json(bundle: &Bundle) -> Value {
+    let routes: Vec<Value> = bundle
+        .routes()
+        .map(|route| {
+            let variants: Vec<Value> = route
+                .variants()
+                .map(|variant| {
+                    json!({
+                        "name": variant.name,
+                        "model": variant.model,
+                        "version": variant.version,
+                        "digest": variant.digest,
+                        "placement": variant.placement.name(),
+                        "payload": variant.payload.and_then(|payload| serde_json::from_str::<Value>(payload).ok()),
+                    })
+                })
+                .collect();
+            json!({
+                "name": route.name(),
+                "description": route.description(),
+                "enabled": route.enabled(),
+                "baseline": route.baseline().name,
+                "signature": route.signature().ok(),
+                "versions": repository::versions(&route).iter().map(|version| version.name.clone()).collect::<Vec<_>>(),
+                "variants": variants,
+            })
+        })
+        .collect();
+    json!({
+        "kind": "bundle",
+        "digest": bundle.digest(),
+        "version": bundle.version(),
+        "parent": bundle.parent(),
+        "bytes": bundle.as_bytes().len(),
+        "routes": routes,
+    })
+}
+
+fn bundle_text(bundle: &Bundle, limit: usize) -> String {
+    let mut text = format!(
+        "bundle            version {}, {} bytes\ndigest            sha256:{}\n",
+        bundle.version(),
+        bundle.as_bytes().len(),
+        bundle.digest()
+    );
+    if let Some(parent) = bundle.parent() {
+        let _ = writeln!(text, "parent            sha256:{parent}");
+    }
+    for route in bundle.routes().take(limit) {
+        let disabled = if route.enabled() { "" } else { " (disabled)" };
+        let _ = writeln!(text, "route             {}{disabled}", route.name());
+        let signature = route.signature().unwrap_or_default();
+        for (what, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
+            for spec in specs {
+                let _ = writeln!(text, "  {what:<16}{}", tensor(spec));
+            }
+        }
+        for variant in route.variants() {
+            let _ = writeln!(
+                text,
+                "  variant         {:<16} {}@{} on {}, sha256:{}",
+                variant.name,
+                variant.model,
+                variant.version,
+                variant.placement.name(),
+                variant.digest
+            );
+        }
+    }
+    let hidden = bundle.route_count().saturating_sub(limit);
+    if hidden > 0 {
+        let _ = writeln!(
+            text,
+            "                  and {hidden} more routes; `--routes {}` shows all",
+            bundle.route_count()
+        );
+    }
+    text
+}
+
+/// What the preamble says the file is. Whether the rest is sound is for the opener of that kind to say.
+fn kind_of(bytes: &[u8]) -> Option<Kind> {
+    match (bytes.starts_with(files::MAGIC), bytes.get(12..16)?) {
+        (true, [1, 0, 0, 0]) => Some(Kind::Bundle),
+        (true, [2, 0, 0, 0]) => Some(Kind::Package),
+        _ => None,
+    }
+}

@@ -1,0 +1,201 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use axum::serve::ListenerExt as _;
+use clap::Args;
+use lockgate_runtime::Settings as RuntimeSettings;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::settings::SettingsArgs;
+use crate::config::{Config, Settings};
+use crate::failure::Failure;
+use crate::http::{App, router};
+use crate::metrics::Metrics;
+use crate::repository::Repository;
+use crate::{logging, output};
+
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+pub(crate) fn run(args: ServeArgs, json: bool) -> Result<(), Failure> {
+    let config = args.settings.load()?;
+    logging::start(&config.settings);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let policy = config.settings.policy.clone().ok_or_else(|| {
+        Failure::usage("there is no policy to serve")
+            .hint("pass `--policy FILE`, a policy source or a compiled bundle")
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(serve(config, policy, json));
+    // Work that nobody waits for any more must not keep the program.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: Config, policy: PathBuf, json: bool) -> Result<(), Failure> {
+    let settings = &config.settings;
+    let cannot_listen = |error: std::io::Error| {
+        Failure::new(format!("cannot listen on {}: {error}", settings.listen))
+            .hint("`--listen` takes an address and a port, such as `127.0.0.1:8080`")
+    };
+    let listener = TcpListener::bind(&settings.listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let drain_timeout = settings.drain_timeout;
+    let app = Arc::new(start(config, policy)?);
+    announce(address, json)?;
+
+    let (stop, mut stopped) = watch::channel(false);
+    // Small answers should leave at once.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    });
+    let mut server = tokio::spawn(server.into_future());
+
+    let loading = Arc::clone(&app);
+    let first = tokio::task::spawn_blocking(move || load(&loading));
+    tokio::select! {
+        loaded = first => loaded.map_err(|error| Failure::new(error.to_string()))??,
+        // Whoever ends a server that is still loading does not want it to finish that first.
+        signal = termination() => return signal.map(drop),
+    }
+    reload_on_hangup(&app)?;
+
+    let signal = termination().await?;
+    tracing::info!(signal, "draining: finishing requests in progress");
+    app.draining.store(true, Ordering::Relaxed);
+    stop.send_replace(true);
+    tokio::select! {
+        ended = &mut server => {
+            let result = ended.map_err(|error| Failure::new(error.to_string()))?;
+            result.map_err(|error| Failure::new(format!("the server failed: {error}")))?;
+            tracing::info!("ended");
+            Ok(())
+        }
+        () = tokio::time::sleep(drain_timeout) => {
+            let left = app.metrics.in_flight.get();
+            Err(Failure::new(format!("{left} requests were cut off: they did not finish within the drain timeout")))
+        }
+        signal = termination() => signal.and_then(|_| Err(Failure::new("ended at once: requests in progress were cut off"))),
+    }
+}
+
+fn start(config: Config, policy: PathBuf) -> Result<App, Failure> {
+    let settings = &config.settings;
+    let runtime = crate::core::runtime(settings.core.as_deref(), runtime_settings(settings))?;
+    let core = runtime.status();
+    let mut build = vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("policy_core", core.policy_core.to_string()),
+        ("tabular_core", core.tabular_core.to_string()),
+    ];
+    build.extend(core.graph_core.map(|graph| ("graph_core", graph.to_string())));
+    let metrics = Metrics::new(settings.metric_routes, &build)
+        .map_err(|error| Failure::new(format!("the metrics cannot be set up: {error}")))?;
+    Ok(App {
+        repository: Repository::new(policy, settings.packages.clone()),
+        runtime: Arc::new(runtime),
+        metrics,
+        started: Instant::now(),
+        draining: AtomicBool::new(false),
+        config,
+    })
+}
+
+fn runtime_settings(settings: &Settings) -> RuntimeSettings {
+    RuntimeSettings {
+        workers: settings.workers,
+        queue: settings.queue,
+        deadline: settings.timeout,
+        policy_memory: settings.policy_memory.0,
+        inference_memory: settings.inference_memory.0,
+        worker_memory: settings.worker_memory.0,
+        fault_limit: settings.fault_limit,
+        fault_window: settings.fault_window,
+        quarantine: settings.quarantine,
+        cache: settings.compile_cache.0.clone(),
+        ..RuntimeSettings::default()
+    }
+}
+
+/// One line on the standard output, so that whoever chose port 0 learns the port.
+fn announce(address: SocketAddr, json: bool) -> Result<(), Failure> {
+    let url = format!("http://{address}");
+    tracing::info!(url, "listening");
+    if json {
+        output::print(&serde_json::json!({ "listening": url }).to_string())
+    } else {
+        output::print(&format!("listening on {url}"))
+    }
+}
+
+/// Reads and installs what is served, and says how it went.
+fn load(app: &App) -> Result<(), Failure> {
+    let result = app.repository.load(&app.runtime);
+    app.metrics.reload(result.is_ok());
+    match result {
+        Ok(installed) => {
+            let policy = installed.bundle;
+            tracing::info!(
+                policy_version = policy.map(|policy| policy.version),
+                policy_digest = policy.map(|policy| policy.digest.to_string()),
+                packages = installed.models,
+                "loaded"
+            );
+            if !installed.unused.is_empty() {
+                tracing::info!(
+                    packages = installed.unused.join(", "),
+                    "packages that the policy does not use"
+                );
+            }
+            Ok(())
+        }
+        Err(failure) => {
+            tracing::error!(error = %failure, "cannot load the policy and packages");
+            Err(failure)
+        }
+    }
+}
+
+fn reload_on_hangup(app: &Arc<App>) -> Result<(), Failure> {
+    let mut hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let app = Arc::clone(&app);
+            // What went wrong is in the log, in /health and in the metrics; what was installed stays.
+            let _ = tokio::task::spawn_blocking(move || load(&app)).await;
+        }
+    });
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn termination() -> Result<&'static str, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` calls")]
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::new(format!("cannot listen for signals: {error}"))
+}

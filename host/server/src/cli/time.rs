@@ -1,0 +1,67 @@
+//! Times on the command line.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use toml::value::{Datetime, Offset};
+
+/// Milliseconds since 1970-01-01T00:00Z, written as that number or as `2026-05-01T12:00:00Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) i64);
+
+impl Moment {
+    /// What the system's clock says.
+    pub(crate) fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl std::str::FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(millis) = text.parse() {
+            return Ok(Self(millis));
+        }
+        let wrong = || "expected milliseconds since 1970, or a time like 2026-05-01T12:00:00Z".to_owned();
+        let Datetime { date: Some(date), time: Some(time), offset: Some(offset) } =
+            text.parse::<Datetime>().map_err(|_| wrong())?
+        else {
+            return Err(wrong());
+        };
+        let minutes = match offset {
+            Offset::Z => 0,
+            Offset::Custom { minutes } => i64::from(minutes),
+        };
+        let days = days_since_1970(i64::from(date.year), i64::from(date.month), i64::from(date.day));
+        let seconds =
+            i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
+        let millis = i64::from(time.nanosecond.unwrap_or(0) / 1_000_000);
+        Ok(Self((days * 86_400 + seconds - minutes * 60) * 1000 + millis))
+    }
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar. Years are counted from March, so that the leap day is the last of its year.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        let check = |text: &str, millis: i64| assert_eq!(text.parse(), Ok(Moment(millis)), "{text}");
+        check("1500", 1500);
+        check("1970-01-01T00:00:00Z", 0);
+        check("2000-02-29T12:00:00Z", 951_825_600_000);
+        check("2026-11-21T05:15:07.250Z", 1_795_238_107_250);
+        check("2026-11-21T06:15:07.250+01:00", 1_795_238_107_250);
+        assert!("2026-11-21".parse::<Moment>().is_err());
+        assert!("2026-11-21T00:00:00".parse::<Moment>().is_err());
+        assert!("soon".parse::<Moment>().is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! What an answer says about the versions that ran: one value where all rows agree, an array with one value per row where they
+//! differ, nothing where no row has a value.
+
+use lockgate_runtime::{InferAnswer, OutOfRange, ServedRow, ServedVersion};
+use serde_json::{Map, Value, json};
+
+use super::identity::Caller;
+
+/// One field of a row's provenance.
+type Field = (&'static str, fn(&ServedRow, &ServedVersion) -> Value);
+
+const FIELDS: [Field; 14] = [
+    ("variant", |_, version| json!(version.variant)),
+    ("model", |_, version| json!(version.model)),
+    ("version", |_, version| json!(version.version)),
+    ("package_digest", |_, version| json!(version.package)),
+    ("placement", |_, version| json!(version.placement.name())),
+    ("engine", |_, version| json!(version.execution.map(|execution| execution.engine))),
+    ("inference_core", |_, version| json!(version.execution.map(|execution| execution.core))),
+    ("payload", |_, version| json!(version.payload)),
+    ("reason", |row, _| json!(row.decision.as_ref().map(|why| why.reason.name()))),
+    ("step", |row, _| json!(row.decision.as_ref().map(|why| why.step.name()))),
+    ("rule", |row, _| json!(row.decision.as_ref().and_then(|why| why.rule.as_deref()))),
+    ("layer", |row, _| json!(row.decision.as_ref().and_then(|why| why.layer.as_deref()))),
+    ("bucket", |row, _| json!(row.decision.as_ref().and_then(|why| why.bucket))),
+    ("unit_missing", |row, _| match &row.decision {
+        Some(why) if why.unit_missing => Value::Bool(true),
+        _ => Value::Null,
+    }),
+];
+
+/// The `parameters` of an answer.
+pub(super) fn parameters(answer: &InferAnswer, caller: &Caller, decision_id: &str) -> Map<String, Value> {
+    let mut parameters = Map::new();
+    parameters.insert("decision_id".to_owned(), json!(decision_id));
+    parameters.insert("pinned".to_owned(), json!(answer.pinned));
+    parameters.insert("bundle_version".to_owned(), json!(answer.bundle.version));
+    parameters.insert("bundle_digest".to_owned(), json!(answer.bundle.digest));
+    parameters.insert("policy_core".to_owned(), json!(answer.core));
+    let served: Vec<_> = (0..answer.served.rows.len()).filter_map(|row| answer.served.row(row)).collect();
+    for (name, value) in FIELDS {
+        let mut values: Vec<Value> = served.iter().map(|(row, version)| value(row, version)).collect();
+        let Some(first) = values.first() else { continue };
+        let value = if values.iter().all(|value| value == first) {
+            values.swap_remove(0)
+        } else {
+            Value::Array(values)
+        };
+        if !value.is_null() {
+            parameters.insert(name.to_owned(), value);
+        }
+    }
+    if caller.verified {
+        let verified: Vec<&str> = [("user", &caller.user), ("tenant", &caller.tenant)]
+            .into_iter()
+            .filter_map(|(name, value)| value.as_ref().map(|_| name))
+            .collect();
+        parameters.insert("verified".to_owned(), json!(verified.join(",")));
+    }
+    if !answer.out_of_range.is_empty() {
+        parameters.insert("out_of_range".to_owned(), answer.out_of_range.iter().map(out_of_range).collect());
+    }
+    parameters
+}
+
+fn out_of_range(warning: &OutOfRange) -> Value {
+    let value = match warning.value {
+        value if value.is_finite() => json!(value),
+        value if value.is_nan() => json!("NaN"),
+        value if value > 0.0 => json!("Infinity"),
+        _ => json!("-Infinity"),
+    };
+    json!({ "row": warning.row, "feature": &*warning.name, "index": warning.feature, "value": value })
+}

@@ -1,0 +1,77 @@
+//! The standard output and error of commands.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Prints `text` and a line break. A reader that has seen enough (`| head`) ends the program quietly.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| {
+        if !text.ends_with('\n') {
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    });
+    match written {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::new(format!("cannot write to the standard output: {error}"))),
+    }
+}
+
+/// Prints a value as JSON for people and programs.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(format!("cannot write the answer as JSON: {error}")))?;
+    print(&text)
+}
+
+/// Prints a failure to the standard error and gives the exit code.
+pub(crate) fn fail(failure: &Failure, json: bool) -> ExitCode {
+    let text = if json {
+        let value = serde_json::json!({ "error": failure.message(), "hint": failure.hint_text() });
+        value.to_string()
+    } else {
+        let mut text = format!("error: {}", failure.message());
+        if let Some(hint) = failure.hint_text() {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        text
+    };
+    // Nobody is left to tell when this fails.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    ExitCode::from(failure.exit_code())
+}
+
+/// A note on the standard error, for people.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A progress bar on the standard error; hidden unless that is a terminal and there is more than one step.
+pub(crate) fn progress(steps: usize, what: &'static str) -> ProgressBar {
+    if steps < 2 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar.with_message(what)
+}
+
+/// A spinner on the standard error while one long step runs; hidden unless that is a terminal.
+pub(crate) fn spinner(what: String) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
+}

@@ -1,0 +1,88 @@
+//! Verified identities from keys and trusted headers.
+
+use serde_json::json;
+
+use crate::harness::{Answer, Server, request};
+
+/// SHA-256 of `secret` and of `other`.
+const CONFIG: &str = r#"
+trusted_proxies = ["10.0.0.0/8"]
+trusted_user_header = "x-forwarded-user"
+
+[[api_keys]]
+name = "acme"
+sha256 = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
+tenant = "acme"
+
+[[api_keys]]
+name = "alice"
+sha256 = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
+user = "alice"
+routes = ["direction"]
+"#;
+
+#[test]
+fn verified_values_are_never_overridden() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lockgate.toml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let server = Server::start(&["--config", file.to_str().unwrap()]);
+    let ask = |route: &str, key: &str, parameters: serde_json::Value| -> Answer {
+        let mut headers = vec![("x-lockgate-tenant", "nobody")];
+        if !key.is_empty() {
+            headers.push(("x-api-key", key));
+        }
+        server.post(
+            &format!("/v2/models/{route}/infer"),
+            &headers,
+            request(1, &parameters).to_string().as_bytes(),
+        )
+    };
+    // The key's tenant is in the test group, whatever the request says.
+    let answer = ask("direction", "secret", json!({ "tenant": "other", "user": "bob" }));
+    assert_eq!(answer.parameter("variant"), "forest");
+    assert_eq!(answer.parameter("verified"), "tenant");
+    // A key without a tenant does not get one by claiming it.
+    let answer = ask("direction", "other", json!({ "tenant": "acme", "user": "bob" }));
+    assert_eq!(answer.parameter("step"), "override", "the key's user is alice");
+    assert_eq!(answer.parameter("verified"), "user");
+
+    let unauthenticated = ask("direction", "", json!({}));
+    assert_eq!(unauthenticated.error(), (401, "unauthenticated".to_owned()));
+    assert_eq!(unauthenticated.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(ask("direction", "wrong", json!({})).error(), (401, "unknown_key".to_owned()));
+    assert_eq!(server.get("/v2/models/direction").error().0, 401);
+    // Probes and metrics need no key.
+    for path in ["/v2", "/v2/health/ready", "/health", "/metrics"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    // This test does not come from the proxy's network.
+    let body = request(1, &json!({})).to_string();
+    let forged = server.post("/v2/models/direction/infer", &[("x-forwarded-user", "alice")], body.as_bytes());
+    assert_eq!(forged.error(), (401, "untrusted_header".to_owned()));
+
+    // A forbidden route and an unknown one are told in the same words.
+    let (forbidden, unknown) = (ask("missing", "other", json!({})), ask("nothing", "other", json!({})));
+    assert_eq!(forbidden.error(), (404, "unknown_route".to_owned()));
+    assert_eq!(forbidden.text().replace("missing", "nothing"), unknown.text());
+    assert_eq!(ask("missing", "secret", json!({})).error().0, 400, "this key may ask it");
+}
+
+#[test]
+fn a_trusted_proxy_is_believed() {
+    let flags = [
+        "--trusted-proxies",
+        "127.0.0.0/8",
+        "--trusted-user-header",
+        "x-forwarded-user",
+        "--allow-anonymous",
+        "true",
+    ];
+    let server = Server::start(&flags);
+    let body = request(1, &json!({ "user": "bob" })).to_string();
+    let ask = |headers: &[(&str, &str)]| server.post("/v2/models/direction/infer", headers, body.as_bytes());
+    let answer = ask(&[("x-forwarded-user", "alice")]);
+    assert_eq!((answer.parameter("step"), answer.parameter("verified")), (json!("override"), json!("user")));
+    let answer = ask(&[]);
+    assert_eq!((answer.parameter("step"), answer.parameter("verified")), (json!("default"), json!(null)));
+}

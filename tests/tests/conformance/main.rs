@@ -1,0 +1,8 @@
+//! Vectors as data, several ways to run them: native and in the core through wasmtime, by the flat entry point and by the
+//! component. `tests/node` runs the same vectors in V8.
+
+mod components;
+mod decisions;
+mod predictions;
+mod refusals;
+mod vectors;

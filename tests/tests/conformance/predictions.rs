@@ -1,0 +1,73 @@
+//! Predictions: native and in wasmtime against onnxruntime, and against each other.
+
+use lockgate_core::CoreModules;
+use lockgate_inference::Model;
+use lockgate_package::{AlignedBytes, Digest, Tensor};
+use lockgate_runtime::{PredictRequest, Runtime};
+use lockgate_tests::core_dir;
+
+use crate::vectors;
+
+fn native(package: &[u8], inputs: &[Tensor]) -> Vec<Tensor> {
+    let mut model = Model::load(AlignedBytes::copy_of(package)).unwrap();
+    let inputs: Vec<_> = inputs.iter().map(Tensor::view).collect();
+    model.predict(&inputs).unwrap_or_else(|error| panic!("{error}")).outputs
+}
+
+#[test]
+fn native_agrees_with_onnxruntime() {
+    let vectors = vectors::all();
+    let differences: Vec<_> =
+        vectors.iter().flat_map(|vector| vector.differences(&native(&vector.package, &vector.inputs))).collect();
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+#[test]
+fn the_core_in_wasmtime_agrees_with_onnxruntime() {
+    let runtime = Runtime::builder(CoreModules::from_dir(&core_dir()).unwrap()).build().unwrap();
+    let vectors = vectors::all();
+    runtime.install(None, vectors.iter().map(|vector| vector.package.clone()).collect()).unwrap();
+    let mut differences = Vec::new();
+    for vector in &vectors {
+        let package = lockgate_package::Package::open(AlignedBytes::copy_of(&vector.package)).unwrap();
+        let answer = predict(&runtime, package.digest(), vector.inputs.clone());
+        differences.extend(vector.differences(&answer));
+    }
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+fn predict(runtime: &Runtime, package: Digest, inputs: Vec<Tensor>) -> Vec<Tensor> {
+    runtime.predict(PredictRequest { package, inputs, deadline: None }).unwrap().outputs
+}
+
+/// A row's answer must not depend on the rows beside it.
+#[test]
+fn rows_are_independent_of_their_batch() {
+    for vector in vectors::all() {
+        let whole = native(&vector.package, &vector.inputs);
+        let rows = vector.inputs[0].shape[0];
+        for row in [0, rows / 2, rows - 1] {
+            let alone: Vec<_> = vector.inputs.iter().map(|input| row_of(input, row)).collect();
+            for (alone, whole) in native(&vector.package, &alone).iter().zip(&whole) {
+                assert_eq!(alone, &row_of(whole, row), "{} row {row}", vector.name);
+            }
+        }
+    }
+}
+
+fn row_of(tensor: &Tensor, row: i64) -> Tensor {
+    let mut shape = tensor.shape.clone();
+    let rows = std::mem::replace(&mut shape[0], 1);
+    let data = match tensor.to_byte_strings() {
+        Some(elements) => {
+            let width = elements.len() / rows as usize;
+            let wanted = elements.into_iter().skip(row as usize * width).take(width);
+            wanted.flat_map(|text| [&(text.len() as u32).to_le_bytes()[..], &text].concat()).collect()
+        }
+        None => {
+            let width = tensor.data.len() / rows as usize;
+            tensor.data[row as usize * width..][..width].to_vec()
+        }
+    };
+    Tensor { name: tensor.name.clone(), datatype: tensor.datatype, shape, data }
+}

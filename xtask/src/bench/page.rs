@@ -1,0 +1,479 @@
+//! `docs/benchmarks.md`, from a run.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+
+use super::{BATCH, Run, Sample};
+
+const WASMTIME: &str = "core in wasmtime";
+const V8: &str = "core in V8";
+const RUNTIME: &str = "core in host/runtime";
+const NATIVE: &str = "onnxruntime, native";
+const WEB: &str = "onnxruntime-web";
+const EVALUATOR: &str = "evaluator, native";
+
+/// The page.
+///
+/// # Errors
+/// A run that lacks a result.
+pub(super) fn render(run: &Run) -> Result<String> {
+    let page = Page { run };
+    let mut out = String::new();
+    out.push_str("# Benchmarks\n\nWritten by `cargo xtask bench` from [`bench/results/latest.json`](../bench/results/latest.json); do not edit.\n\n");
+    page.caveats(&mut out)?;
+    page.aims(&mut out)?;
+    page.predictions(&mut out)?;
+    page.decisions(&mut out)?;
+    page.first(&mut out)?;
+    page.sizes(&mut out)?;
+    page.again(&mut out)?;
+    Ok(out)
+}
+
+struct Page<'r> {
+    run: &'r Run,
+}
+
+impl Page<'_> {
+    fn caveats(&self, out: &mut String) -> Result<()> {
+        let measured = &self.run.measured;
+        writeln!(out, "## Read this first\n")?;
+        let caveats = [
+            "One machine, one run, no other machine's figures. Compare columns, which were measured side by side, rather than \
+             absolute times; a shared machine's times move by tens of percent between runs.",
+            "Every peer gets the same inputs. Each call takes another row: the 500 held-out rows of `examples/eurusd`, again \
+             and again with a little noise, 4 096 in all. Before anything is measured, the peers' answers are compared.",
+            "*Core in wasmtime* and *core in V8* are the released bytes behind the flat entry point, called directly: writing the \
+             request, the call, and reading the answer are included; HTTP is not. *Core in host/runtime* adds the embedding library's queue, \
+             its hand-over to a worker thread and back, and its checks.",
+            "*onnxruntime, native* is its shared library through the C API with one thread, all graph optimisations on, called through the \
+             crate `ort`, which adds an allocation or two. *onnxruntime-web* is its WebAssembly backend with one thread in Node.",
+            "The peers run the models without `ZipMap`, which Lockgate replaces when it packages a model; it would slow them down \
+             further.",
+            "The core reports features outside their training range with every prediction; the peers do not.",
+            "flagd and GrowthBook evaluate the same rules written in their languages. They offer more than this policy language \
+             does, and neither is asked for more than a variant.",
+            "The Node peers run in processes of their own and measure themselves.",
+        ];
+        for caveat in caveats {
+            writeln!(out, "- {caveat}")?;
+        }
+        let fast = self.run.core.modules.iter().any(|module| module.profile != "core");
+        if fast {
+            writeln!(
+                out,
+                "- **The graph flavour was built with the profile that tests use, not the one that ships**; its figures are worse than the \
+                 released module's."
+            )?;
+        }
+        writeln!(
+            out,
+            "\nA figure is the median of {} turns of about {} ms, taken in rotation. Times are microseconds unless said otherwise.\n",
+            measured.rounds, measured.turn_ms
+        )?;
+        let machine = &self.run.machine;
+        let of = |key: &str| machine.get(key).map_or("unknown", String::as_str);
+        writeln!(out, "| | |\n| --- | --- |")?;
+        writeln!(
+            out,
+            "| machine | {}, {} cores, {}, {} |",
+            of("processor"),
+            of("cores"),
+            of("memory"),
+            of("system")
+        )?;
+        let versions: Vec<_> =
+            measured.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        writeln!(out, "| versions | {}, {} |", self.run.rustc, versions.join(", "))?;
+        writeln!(out, "| commit | {} |", self.run.commit)?;
+        writeln!(out, "| date | {} |\n", date(self.run.time))?;
+        Ok(())
+    }
+
+    /// What the project aims at, and the worst model's figure.
+    fn aims(&self, out: &mut String) -> Result<()> {
+        writeln!(out, "## Against the project's aims\n\nOf several models, the worst one counts.\n")?;
+        writeln!(out, "| what | aim | measured | |\n| --- | --- | --- | --- |")?;
+        let tabular = self.models(|model| !sequence(model));
+        let sequences = self.models(sequence);
+        // How many times quicker the core is than the peer.
+        let quicker = |models: &[String], rows: usize, core: &str, peer: &str| -> Result<(f64, String)> {
+            let mut worst = (f64::INFINITY, String::new());
+            for model in models {
+                let ratio = self.predict(model, rows, peer)? / self.predict(model, rows, core)?;
+                if ratio < worst.0 {
+                    worst = (ratio, model.clone());
+                }
+            }
+            Ok(worst)
+        };
+        let mut quicker_row = |what: &str, aim: f64, (ratio, model): (f64, String)| -> Result<()> {
+            let verdict = verdict(ratio >= aim);
+            let of = if model.is_empty() { String::new() } else { format!(" (`{model}`)") };
+            Ok(writeln!(out, "| {what} | ≥ {aim}× | {ratio:.2}×{of} | {verdict} |")?)
+        };
+        quicker_row("tabular, one row, V8, against onnxruntime-web", 10.0, quicker(&tabular, 1, V8, WEB)?)?;
+        quicker_row(
+            "tabular, one row, wasmtime, against native onnxruntime",
+            2.0,
+            quicker(&tabular, 1, WASMTIME, NATIVE)?,
+        )?;
+        quicker_row(
+            "tabular, 1 024 rows, wasmtime, against native onnxruntime",
+            1.0,
+            quicker(&tabular, BATCH, WASMTIME, NATIVE)?,
+        )?;
+        quicker_row("LSTM 20×17, V8, against onnxruntime-web", 2.0, quicker(&sequences, 1, V8, WEB)?)?;
+        quicker_row(
+            "LSTM 20×17, wasmtime, against native onnxruntime",
+            1.0,
+            quicker(&sequences, 1, WASMTIME, NATIVE)?,
+        )?;
+        for (peer, aim) in [("flagd-core", 5.0), ("GrowthBook", 15.0)] {
+            let ratio = self.decide(1, peer)? / self.decide(1, V8)?;
+            quicker_row(&format!("one decision, V8, against {peer}"), aim, (ratio, String::new()))?;
+        }
+        for (contexts, what, aim) in [(1, "one decision", 4.0), (256, "256 decisions in a call", 1.5)] {
+            let ratio = self.decide(contexts, WASMTIME)? / self.decide(contexts, EVALUATOR)?;
+            let verdict = verdict(ratio <= aim);
+            writeln!(
+                out,
+                "| {what}, wasmtime, cost against the same evaluator native | ≤ {aim}× | {ratio:.2}× | {verdict} |"
+            )?;
+        }
+        for (name, aim) in [("policy", 60.0), ("inference-tabular", 100.0), ("inference-graph", 1500.0)] {
+            let module = self.run.core.modules.iter().find(|module| module.name == name);
+            let size = module.with_context(|| format!("no size of {name}"))?.gzip_bytes as f64 / 1000.0;
+            writeln!(out, "| `{name}`, gzipped | ≤ {aim} KB | {size:.1} KB | {} |", verdict(size <= aim))?;
+        }
+        writeln!(
+            out,
+            "| cold start to the first score, baked and precompiled | ≤ 100 µs | not measured: nothing is baked yet | |\n"
+        )?;
+        Ok(())
+    }
+
+    fn predictions(&self, out: &mut String) -> Result<()> {
+        for (rows, title) in [(1, "One row"), (BATCH, "1 024 rows in one call")] {
+            writeln!(out, "## {title}\n")?;
+            writeln!(
+                out,
+                "Microseconds per call; in brackets, how many times longer than the core takes: native against wasmtime, onnxruntime-web against V8.\n"
+            )?;
+            writeln!(
+                out,
+                "| model | {WASMTIME} | {V8} | {RUNTIME} | {NATIVE} | {WEB} |\n| --- | ---: | ---: | ---: | ---: | ---: |"
+            )?;
+            for model in self.models(|_| true) {
+                let (wasmtime, v8) = (self.predict(&model, rows, WASMTIME)?, self.predict(&model, rows, V8)?);
+                let (native, web) = (self.predict(&model, rows, NATIVE)?, self.predict(&model, rows, WEB)?);
+                writeln!(
+                    out,
+                    "| `{model}` | {} | {} | {} | {} ({}×) | {} ({}×) |",
+                    micros(wasmtime),
+                    micros(v8),
+                    micros(self.predict(&model, rows, RUNTIME)?),
+                    micros(native),
+                    figure(native / wasmtime),
+                    micros(web),
+                    figure(web / v8),
+                )?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    fn decisions(&self, out: &mut String) -> Result<()> {
+        writeln!(out, "## Decisions\n")?;
+        writeln!(
+            out,
+            "Route `eurusd-direction`: an override, a test group, a symbol list, a rule with a 50/50 split by symbol, a 90/10 split by user; \
+             another context each time. Microseconds per decision.\n"
+        )?;
+        let peers = [EVALUATOR, WASMTIME, V8, RUNTIME, "flagd-core", "GrowthBook"];
+        writeln!(
+            out,
+            "| contexts in a call | {} |\n| --- |{}",
+            peers.join(" | "),
+            " ---: |".repeat(peers.len())
+        )?;
+        for contexts in [1, 256] {
+            let each: Vec<_> = peers
+                .iter()
+                .map(|peer| Ok(micros(self.decide(contexts, peer)? / contexts as f64)))
+                .collect::<Result<_>>()?;
+            writeln!(out, "| {contexts} | {} |", each.join(" | "))?;
+        }
+        writeln!(out, "\nflagd and GrowthBook have no batch form; their second line is 256 calls.\n")?;
+        Ok(())
+    }
+
+    fn first(&self, out: &mut String) -> Result<()> {
+        writeln!(out, "## From nothing to the first prediction\n")?;
+        writeln!(
+            out,
+            "The module is compiled already. A new instance (wasmtime: from a pool), the package handed over and checked, one row predicted. \
+             onnxruntime: a session made from the ONNX file in memory, one row predicted. Microseconds.\n"
+        )?;
+        let peers = [WASMTIME, V8, NATIVE, WEB];
+        writeln!(out, "| model | {} |\n| --- |{}", peers.join(" | "), " ---: |".repeat(peers.len()))?;
+        for model in self.models(|_| true) {
+            let each: Vec<_> = peers
+                .iter()
+                .map(|peer| {
+                    Ok(micros(self.find(peer, |s| s.case == "first" && s.model.as_ref() == Some(&model))?))
+                })
+                .collect::<Result<_>>()?;
+            writeln!(out, "| `{model}` | {} |", each.join(" | "))?;
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+
+    fn sizes(&self, out: &mut String) -> Result<()> {
+        writeln!(
+            out,
+            "## Sizes of the core\n\n| module | raw | gzipped | profile | identity |\n| --- | ---: | ---: | --- | --- |"
+        )?;
+        for module in &self.run.core.modules {
+            writeln!(
+                out,
+                "| `{}` | {:.1} KB | {:.1} KB | {} | `{}` |",
+                module.name,
+                module.bytes as f64 / 1000.0,
+                module.gzip_bytes as f64 / 1000.0,
+                module.profile,
+                module.identity
+            )?;
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+
+    fn again(&self, out: &mut String) -> Result<()> {
+        writeln!(
+            out,
+            "## Run it again\n\n`cargo xtask bench` sets up what is missing (Python 3.11 and Node 20 with npm must be there), builds the core as it \
+             ships, measures, and rewrites the results and this page. The graph flavour takes many minutes to compile that way; \
+             `--fast-core` builds it as the tests do. `--quick` takes a few short turns and writes to `target/bench` only."
+        )?;
+        Ok(())
+    }
+
+    /// Every model, in the order it was measured.
+    fn models(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut models: Vec<String> = Vec::new();
+        for model in self.run.measured.results.iter().filter_map(|sample| sample.model.as_ref()) {
+            if wanted(model) && !models.contains(model) {
+                models.push(model.clone());
+            }
+        }
+        models
+    }
+
+    fn predict(&self, model: &str, rows: usize, peer: &str) -> Result<f64> {
+        self.find(peer, |s| s.case == "predict" && s.model.as_deref() == Some(model) && s.rows == Some(rows))
+    }
+
+    fn decide(&self, contexts: usize, peer: &str) -> Result<f64> {
+        self.find(peer, |s| s.case == "decide" && s.contexts == Some(contexts))
+    }
+
+    fn find(&self, peer: &str, wanted: impl Fn(&Sample) -> bool) -> Result<f64> {
+        let mut samples = self.run.measured.results.iter();
+        let sample = samples.find(|sample| sample.peer == peer && wanted(sample));
+        Ok(sample.with_context(|| format!("the run lacks a result of {peer}"))?.median_ns)
+    }
+}
+
+fn sequence(model: &str) -> bool {
+    model.ends_with("_lstm")
+}
+
+fn verdict(reached: bool) -> &'static str {
+    if reached { "reached" } else { "**not reached**" }
+}
+
+/// Nanoseconds as microseconds.
+fn micros(nanoseconds: f64) -> String {
+    figure(nanoseconds / 1e3)
+}
+
+/// Three figures, no more.
+fn figure(value: f64) -> String {
+    match value {
+        v if v < 10.0 => format!("{v:.2}"),
+        v if v < 100.0 => format!("{v:.1}"),
+        v => format!("{v:.0}"),
+    }
+}
+
+/// The day, in UTC (days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn date(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::bench::{Core, Measured, Module};
+    use crate::setup::root;
+
+    #[test]
+    fn the_page_is_what_the_results_say() {
+        let results = std::fs::read(root().join("bench/results/latest.json")).unwrap();
+        let page = std::fs::read_to_string(root().join("docs/benchmarks.md")).unwrap();
+        let run = serde_json::from_slice(&results).unwrap();
+        assert_eq!(
+            render(&run).unwrap(),
+            page,
+            "docs/benchmarks.md was edited by hand; run `cargo xtask bench`"
+        );
+    }
+
+    /// A run in which every peer needs a microsecond per unit of `cost`.
+    fn run() -> Run {
+        let mut results = Vec::new();
+        let mut add = |case: &str,
+                       model: Option<&str>,
+                       rows: Option<usize>,
+                       contexts: Option<usize>,
+                       peer: &str,
+                       micros: f64| {
+            results.push(Sample {
+                case: case.to_owned(),
+                model: model.map(str::to_owned),
+                rows,
+                contexts,
+                peer: peer.to_owned(),
+                median_ns: micros * 1e3,
+                fastest_ns: micros * 1e3,
+                slowest_ns: micros * 1e3,
+                calls_per_turn: 1,
+                turns: 1,
+            });
+        };
+        for model in ["eurusd_lr", "eurusd_lstm"] {
+            for (peer, cost) in [(WASMTIME, 2.0), (V8, 3.0), (RUNTIME, 9.0), (NATIVE, 5.0), (WEB, 33.0)] {
+                add("predict", Some(model), Some(1), None, peer, cost);
+                add("predict", Some(model), Some(BATCH), None, peer, cost * 500.0);
+                add("first", Some(model), None, None, peer, cost * 50.0);
+            }
+        }
+        for (peer, cost) in [
+            (EVALUATOR, 0.25),
+            (WASMTIME, 0.5),
+            (V8, 1.0),
+            (RUNTIME, 9.0),
+            ("flagd-core", 2.0),
+            ("GrowthBook", 16.0),
+        ] {
+            add("decide", None, None, Some(1), peer, cost);
+            add("decide", None, None, Some(256), peer, cost * 256.0);
+        }
+        let module = |name: &str, gzip_bytes: u64| Module {
+            name: name.to_owned(),
+            identity: "00ff".to_owned(),
+            bytes: 200_000,
+            gzip_bytes,
+            profile: "core".to_owned(),
+        };
+        Run {
+            machine: BTreeMap::from([("cores".to_owned(), "2".to_owned())]),
+            commit: "abc".to_owned(),
+            time: 0,
+            rustc: "rustc 1.95.0".to_owned(),
+            core: Core {
+                modules: vec![
+                    module("policy", 50_000),
+                    module("inference-tabular", 150_000),
+                    module("inference-graph", 1_200_000),
+                ],
+            },
+            measured: Measured {
+                versions: vec![("V8".to_owned(), "11".to_owned())],
+                rounds: 21,
+                turn_ms: 60,
+                results,
+            },
+        }
+    }
+
+    #[test]
+    fn caveats_come_first_and_every_aim_has_its_verdict() {
+        let page = render(&run()).unwrap();
+        let titles: Vec<_> = page.lines().filter(|line| line.starts_with('#')).collect();
+        assert_eq!(
+            titles,
+            [
+                "# Benchmarks",
+                "## Read this first",
+                "## Against the project's aims",
+                "## One row",
+                "## 1 024 rows in one call",
+                "## Decisions",
+                "## From nothing to the first prediction",
+                "## Sizes of the core",
+                "## Run it again",
+            ]
+        );
+        for line in [
+            "| tabular, one row, V8, against onnxruntime-web | ≥ 10× | 11.00× (`eurusd_lr`) | reached |",
+            "| tabular, one row, wasmtime, against native onnxruntime | ≥ 2× | 2.50× (`eurusd_lr`) | reached |",
+            "| one decision, V8, against flagd-core | ≥ 5× | 2.00× | **not reached** |",
+            "| one decision, V8, against GrowthBook | ≥ 15× | 16.00× | reached |",
+            "| one decision, wasmtime, cost against the same evaluator native | ≤ 4× | 2.00× | reached |",
+            "| `inference-tabular`, gzipped | ≤ 100 KB | 150.0 KB | **not reached** |",
+            "| `eurusd_lr` | 2.00 | 3.00 | 9.00 | 5.00 (2.50×) | 33.0 (11.0×) |",
+            "| 256 | 0.25 | 0.50 | 1.00 | 9.00 | 2.00 | 16.0 |",
+        ] {
+            assert!(page.lines().any(|have| have == line), "no line `{line}` in\n{page}");
+        }
+        assert!(!page.contains("the profile that tests use"));
+    }
+
+    #[test]
+    fn a_fast_core_is_named_as_such() {
+        let mut run = run();
+        run.core.modules[2].profile = "core-fast".to_owned();
+        assert!(render(&run).unwrap().contains("the profile that tests use"));
+    }
+
+    #[test]
+    fn a_missing_result_is_an_error() {
+        let mut run = run();
+        run.measured.results.retain(|sample| sample.peer != "GrowthBook");
+        assert_eq!(render(&run).unwrap_err().to_string(), "the run lacks a result of GrowthBook");
+    }
+
+    #[test]
+    fn days_are_civil() {
+        for (seconds, wanted) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (1_795_219_200, "2026-11-21"),
+        ] {
+            assert_eq!(date(seconds), wanted);
+        }
+    }
+
+    #[test]
+    fn figures_are_short() {
+        for (value, wanted) in [(0.1234, "0.12"), (9.876, "9.88"), (12.34, "12.3"), (1234.5, "1234")] {
+            assert_eq!(figure(value), wanted);
+        }
+    }
+}

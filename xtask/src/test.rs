@@ -1,0 +1,31 @@
+//! All tests: Rust (native and through wasmtime), V8, and a real client of the Open Inference Protocol.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::setup::{cargo, python, run, say, target};
+
+/// Builds the core, then runs every suite; the first that fails ends the run.
+pub(crate) fn test() -> Result<()> {
+    crate::core::build(crate::core::BuildOptions::default())?;
+
+    say("Rust: every crate natively, the core through wasmtime");
+    run(cargo()
+        .args(["test", "--workspace", "--all-features"])
+        .args(["--exclude", "lockgate-policy-guest", "--exclude", "lockgate-inference-guest"])
+        .env("LOCKGATE_CORE_DIR", crate::core::directory()))?;
+
+    say("V8: the same modules in Node");
+    run(Command::new("node")
+        .args(["--test", "tests/node/core.test.mjs"])
+        .env("LOCKGATE", target().join("debug/lockgate"))
+        .env("LOCKGATE_CORE_DIR", crate::core::directory()))?;
+
+    say("a real client: tritonclient against `lockgate serve`");
+    let python = python("tests/clients/requirements.txt")?;
+    run(Command::new(python)
+        .args(["-m", "pytest", "--quiet", "tests/clients"])
+        .env("LOCKGATE", target().join("debug/lockgate")))?;
+    Ok(())
+}
