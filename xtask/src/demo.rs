@@ -259,7 +259,7 @@ fn requests(rows: &Rows) -> Vec<Request> {
             };
             let symbol = symbols[number * 7 % symbols.len()].clone();
             let mut parameters = json!({ "user": user, "symbol": symbol });
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 parameters["strategy"] = json!("forest-comparison");
             }
             let input =

@@ -1,7 +1,7 @@
 //! `cargo xtask`: builds, tests, demonstrates and measures Lockgate.
 //!
 //! Each command sets up what it needs and says what it is doing. Nothing here is needed to build the native crates.
-#![expect(clippy::print_stderr, reason = "a command line program talks to its user")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a command line program talks to its user")]
 
 mod bench;
 mod component;

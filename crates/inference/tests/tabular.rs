@@ -1,6 +1,10 @@
 //! The tabular engine against onnxruntime's recorded answers, and what a model says to requests that do not fit.
 
-#![expect(clippy::disallowed_methods, reason = "tests read the models and answers from files")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests read models and answers from files, and fail where they cannot"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use crate::math::Float;
 use crate::transform::{Transform, transform_row};
 
 /// How many descents run side by side.
-const LANES: usize = 4;
+const LANES: usize = 8;
 
 /// How many rows share one walk over the trees.
 const BLOCK: usize = 64;

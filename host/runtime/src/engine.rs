@@ -31,7 +31,7 @@ pub(crate) struct Guest {
     pub(crate) identity: Digest,
     pre: InstancePre<State>,
     entry: &'static str,
-    counters: Arc<ModuleCounters>,
+    pub(crate) counters: Arc<ModuleCounters>,
 }
 
 impl Guests {

@@ -95,7 +95,8 @@ impl RuntimeBuilder {
             inner.workers.push(thread.spawn(move || work(&shared)).map_err(BuildError::Thread)?);
         }
         let stop = Arc::new(Stop::default());
-        let (signal, tick) = (Arc::clone(&stop), shared.settings.tick);
+        // A ticker that never rests would take a core for itself.
+        let (signal, tick) = (Arc::clone(&stop), shared.settings.tick.max(Duration::from_millis(1)));
         let thread = thread::Builder::new().name("lockgate-ticker".to_owned());
         let ticker = thread.spawn(move || {
             while !signal.wait(tick) {
@@ -120,7 +121,8 @@ impl Runtime {
     /// the packages answer [`predict`](Self::predict) alone.
     ///
     /// Everything is opened, checked against each other and loaded into an instance before the first request sees it. Requests that
-    /// run already finish on what they began with. Nothing changes when there is an error.
+    /// run already finish on what they began with. Nothing changes when there is an error. This takes as long as loading takes, on the
+    /// calling thread.
     ///
     /// # Errors
     /// Bundles and packages that cannot be read or loaded, that do not fit each other, or a bundle that is not newer.

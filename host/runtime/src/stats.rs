@@ -145,13 +145,6 @@ pub(crate) fn read(counter: &AtomicU64) -> u64 {
 }
 
 impl Stats {
-    pub(crate) fn module(&self, engine: Engine) -> &ModuleCounters {
-        match engine {
-            Engine::Tabular => &self.tabular,
-            Engine::Graph => &self.graph,
-        }
-    }
-
     pub(crate) fn snapshot(&self) -> StatsSnapshot {
         StatsSnapshot {
             answered: read(&self.answered),

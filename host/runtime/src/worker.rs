@@ -273,7 +273,7 @@ impl Worker {
             Some((_, instance)) => instance,
             None => self.load(guest, shared.settings.policy_memory, policy.bundle.as_bytes(), guest.name)?.0,
         };
-        count(&shared.stats.policy.calls);
+        count(&guest.counters.calls);
         let began = Instant::now();
         let result = match instance.call(&self.request, clock.deadline) {
             Ok(Reply::Done(response)) => {
@@ -297,7 +297,7 @@ impl Worker {
             }
             Err(Broken::Fault(failure)) => {
                 drop(instance);
-                count_fault(&shared.stats.policy, &failure);
+                count_fault(&guest.counters, &failure);
                 tracing::warn!(module = guest.name, ?failure, after = ?began.elapsed(), "guest call failed, instance replaced");
                 Err(fault(guest.name, failure, clock.allowed, "deciding"))
             }
@@ -306,7 +306,7 @@ impl Worker {
 
     /// Runs a package.
     fn run(&mut self, package: &Digest, inputs: &[Tensor], clock: Clock) -> Result<Predicted, RuntimeError> {
-        clock.check("waiting")?;
+        clock.check("predicting")?;
         let generation = Arc::clone(&self.generation);
         let model =
             generation.models.get(package).ok_or(RuntimeError::UnknownPackage { package: *package })?;
@@ -331,8 +331,7 @@ impl Worker {
             self.keep(loaded);
             return Err(no_room("send fewer rows at once"));
         }
-        let counters = shared.stats.module(engine);
-        count(&counters.calls);
+        count(&guest.counters.calls);
         let began = Instant::now();
         let result = match loaded.instance.call(&self.request, clock.deadline) {
             Ok(Reply::Done(response)) => read_prediction(&response, model)
@@ -352,7 +351,7 @@ impl Worker {
             }
             Err(Broken::Fault(failure)) => {
                 drop(loaded);
-                count_fault(counters, &failure);
+                count_fault(&guest.counters, &failure);
                 let ran = began.elapsed();
                 tracing::warn!(module, ?failure, after = ?ran, "guest call failed, instance replaced");
                 let error = fault(&module, failure, clock.allowed, "predicting");
@@ -375,13 +374,18 @@ impl Worker {
         let mut instance = guest.instance(memory, &self.shared.closing).map_err(|error| {
             RuntimeError::Internal { message: format!("no instance of {module}: {error:#}") }
         })?;
+        count(&guest.counters.calls);
         match instance.load(bytes, Instant::now() + allowed) {
             Ok(Reply::Done(response)) => {
                 let handle = response.count;
                 Ok((instance, handle))
             }
             Ok(Reply::Failed(failure)) => Err(failed(module, failure)),
-            Err(failure) => Err(fault(module, failure, allowed, "loading")),
+            Err(failure) => {
+                count_fault(&guest.counters, &failure);
+                tracing::warn!(module, ?failure, "loading into an instance failed");
+                Err(fault(module, failure, allowed, "loading"))
+            }
         }
     }
 

@@ -132,7 +132,11 @@ fn the_inference_component_predicts_as_the_native_engine() {
             assert_eq!(guest.tensor().call_name(&mut store, output).unwrap(), expected.name);
             assert_eq!(guest.tensor().call_shape(&mut store, output).unwrap(), expected.shape);
             // The tabular engine's arithmetic is the same on every target, to the bit.
-            assert!(guest.tensor().call_data(&mut store, output).unwrap() == expected.data, "{}", vector.name);
+            assert!(
+                guest.tensor().call_data(&mut store, output).unwrap() == expected.data,
+                "{}",
+                vector.name
+            );
         }
         compared += 1;
     }

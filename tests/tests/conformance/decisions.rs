@@ -2,7 +2,9 @@
 
 use lockgate_core::CoreModules;
 use lockgate_package::{AlignedBytes, Package};
-use lockgate_policy::{Bundle, CompileOptions, PackageRef, Reason, RequestContext, Step, check, compile, parse};
+use lockgate_policy::{
+    Bundle, CompileOptions, PackageRef, Reason, RequestContext, Step, check, compile, parse,
+};
 use lockgate_runtime::{Attribute, Context, DecideRequest, Runtime};
 use lockgate_tests::{core_dir, root};
 use serde_json::json;
@@ -77,7 +79,8 @@ pub(crate) fn contexts() -> Vec<(String, Context)> {
             attributes.push(("balance".to_owned(), Attribute::Number((number as f64 - 500.0) * 2.5)));
         }
         if number % 5 == 0 {
-            attributes.push(("country".to_owned(), Attribute::Text(["US", "日本", "DE"][number % 3].to_owned())));
+            attributes
+                .push(("country".to_owned(), Attribute::Text(["US", "日本", "DE"][number % 3].to_owned())));
         }
         if number % 7 == 0 {
             attributes.push(("beta".to_owned(), Attribute::Boolean(number % 2 == 0)));
@@ -87,7 +90,13 @@ pub(crate) fn contexts() -> Vec<(String, Context)> {
             _ => Some(format!("user-{number}-{}", "x".repeat(number % 70))),
         };
         let tenant = (number % 11 == 0).then(|| ["t1", "t2", "acme"][number / 11 % 3].to_owned());
-        let context = Context { user, symbol: pick(&symbols, 3), tenant, session: None, attributes: attributes.into_iter().collect() };
+        let context = Context {
+            user,
+            symbol: pick(&symbols, 3),
+            tenant,
+            session: None,
+            attributes: attributes.into_iter().collect(),
+        };
         contexts.push((route.to_owned(), context));
     }
     contexts
@@ -146,7 +155,9 @@ fn wasmtime_decides_as_the_native_evaluator() {
         assert_eq!((why.rule.as_deref(), why.layer.as_deref()), (expected.rule, expected.layer));
         assert_eq!((why.bucket, why.unit_missing), (expected.bucket, expected.unit_missing));
     }
-    for step in [Step::Disabled, Step::Override, Step::TestGroup, Step::SymbolRollout, Step::Rule, Step::Default] {
+    for step in
+        [Step::Disabled, Step::Override, Step::TestGroup, Step::SymbolRollout, Step::Rule, Step::Default]
+    {
         assert!(steps.contains(&step), "no context reached {}", step.name());
     }
     for reason in [Reason::Static, Reason::Default, Reason::TargetingMatch, Reason::Split, Reason::Disabled] {

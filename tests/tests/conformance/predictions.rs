@@ -17,8 +17,10 @@ fn native(package: &[u8], inputs: &[Tensor]) -> Vec<Tensor> {
 #[test]
 fn native_agrees_with_onnxruntime() {
     let vectors = vectors::all();
-    let differences: Vec<_> =
-        vectors.iter().flat_map(|vector| vector.differences(&native(&vector.package, &vector.inputs))).collect();
+    let differences: Vec<_> = vectors
+        .iter()
+        .flat_map(|vector| vector.differences(&native(&vector.package, &vector.inputs)))
+        .collect();
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
 }
 

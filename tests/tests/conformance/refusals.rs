@@ -22,7 +22,8 @@ fn refusals_name_node_operator_and_attribute_with_a_hint() {
         let found = refusals.iter().any(|refusal| {
             text(&expected["node"]).is_none_or(|node| refusal.node == node)
                 && text(&expected["operator"]).is_none_or(|operator| refusal.operator == operator)
-                && text(&expected["attribute"]).is_none_or(|name| refusal.attribute.as_deref() == Some(name.as_str()))
+                && text(&expected["attribute"])
+                    .is_none_or(|name| refusal.attribute.as_deref() == Some(name.as_str()))
                 && !refusal.hint.is_empty()
         });
         assert!(found, "{file}: expected {expected}, found {refusals:#?}");
@@ -32,7 +33,8 @@ fn refusals_name_node_operator_and_attribute_with_a_hint() {
 #[test]
 fn truncated_files_are_refused_wherever_they_are_cut() {
     let onnx = std::fs::read(root().join("tests/models/forest_binary.onnx")).unwrap();
-    let options = ImportOptions { model: Some("m".into()), version: Some("1.0.0".into()), ..Default::default() };
+    let options =
+        ImportOptions { model: Some("m".into()), version: Some("1.0.0".into()), ..Default::default() };
     for end in (0..onnx.len()).step_by(97).chain([onnx.len() - 1]) {
         assert!(import(&onnx[..end], &ManifestSource::default(), &options).is_err(), "cut at {end}");
     }

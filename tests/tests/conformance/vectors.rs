@@ -37,7 +37,8 @@ struct JsonTensor {
 /// Every vector of `tests/models`, packaged.
 pub(crate) fn all() -> Vec<Vector> {
     let folder = root().join("tests/models");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     files.sort();
     assert!(files.len() >= 60, "only {} vectors in {}", files.len(), folder.display());
@@ -60,8 +61,11 @@ fn read(path: &PathBuf) -> Vector {
 
 /// Packages a model under its file's name.
 pub(crate) fn package(name: &str, onnx: &[u8]) -> Vec<u8> {
-    let options =
-        ImportOptions { model: Some(name.to_owned()), version: Some("1.0.0".to_owned()), ..Default::default() };
+    let options = ImportOptions {
+        model: Some(name.to_owned()),
+        version: Some("1.0.0".to_owned()),
+        ..Default::default()
+    };
     import(onnx, &ManifestSource::default(), &options).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -112,9 +116,13 @@ impl Vector {
             match expected.datatype {
                 Datatype::Fp32 | Datatype::Fp64 => {
                     for (at, (a, b)) in numbers(have).into_iter().zip(numbers(expected)).enumerate() {
-                        let close = (a - b).abs() <= 1e-5 * b.abs().max(1.0) || a == b || (a.is_nan() && b.is_nan());
+                        let close =
+                            (a - b).abs() <= 1e-5 * b.abs().max(1.0) || a == b || (a.is_nan() && b.is_nan());
                         if !close {
-                            differences.push(format!("{}: `{}`[{at}] is {a}, onnxruntime gives {b}", self.name, expected.name));
+                            differences.push(format!(
+                                "{}: `{}`[{at}] is {a}, onnxruntime gives {b}",
+                                self.name, expected.name
+                            ));
                         }
                     }
                 }
@@ -154,9 +162,12 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 
 fn elements(tensor: &Tensor) -> Vec<String> {
     match tensor.datatype {
-        Datatype::Bytes => {
-            tensor.to_byte_strings().unwrap().into_iter().map(|text| String::from_utf8(text).unwrap()).collect()
-        }
+        Datatype::Bytes => tensor
+            .to_byte_strings()
+            .unwrap()
+            .into_iter()
+            .map(|text| String::from_utf8(text).unwrap())
+            .collect(),
         Datatype::Int64 => tensor.to_int64().unwrap().iter().map(i64::to_string).collect(),
         _ => tensor.data.iter().map(u8::to_string).collect(),
     }

@@ -213,3 +213,22 @@ fn a_deadline_that_has_passed_is_told() {
     assert_eq!(error.to_string(), "no answer within 0 ms; the request was waiting");
     assert_eq!(runtime.stats().deadline_exceeded, 1);
 }
+
+#[test]
+fn a_recurrent_model_runs_in_the_graph_flavour() {
+    let runtime = Runtime::builder(support::core()).settings(support::settings()).build().unwrap();
+    runtime.install(None, vec![package("eurusd_lstm@2.1.0")]).unwrap();
+    let input = &runtime.generation().models().next().unwrap().manifest().signature.inputs[0].clone();
+    let input = Tensor::fp32(input.name.clone(), vec![2, 20, 17], &[0.1; 2 * 20 * 17]);
+    let answer = runtime.predict(predict("eurusd_lstm@2.1.0", vec![input])).unwrap();
+    assert_eq!((answer.engine, Some(answer.core)), (Engine::Graph, runtime.inference_core(Engine::Graph)));
+    assert!(answer.outputs.iter().all(|output| output.shape[0] == 2));
+
+    let without = lockgate_core::CoreModules { graph: None, ..support::core() };
+    let runtime = Runtime::builder(without).settings(support::settings()).build().unwrap();
+    let error = runtime.install(None, vec![package("eurusd_lstm@2.1.0")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "eurusd_lstm@2.1.0 needs the graph inference module: this core does not have it"
+    );
+}
