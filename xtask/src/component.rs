@@ -1,17 +1,17 @@
 //! From the compiler's output to what is released: a core module without imports, and the component around it.
 //!
-//! Encoding a component rewrites the module inside it, and those bytes are what every platform should run. But an exported
-//! WIT resource makes the module import the canonical built-ins that hand out and drop handles (`[resource-new]decision`). They are replaced
-//! by calls through a table that the module exports: the component fills it, a shell that uses the flat entry point leaves it
-//! empty, since that entry point knows no handles.
+//! Encoding a component rewrites the module inside it, and those bytes are what every platform should run. But an
+//! exported WIT resource makes the module import the canonical built-ins that hand out and drop handles
+//! (`[resource-new]decision`). They are replaced by calls through a table that the module exports: the component fills
+//! it, a shell that uses the flat entry point leaves it empty, since that entry point knows no handles.
 //!
 //! ```text
 //! component { main = module { … imports }, shims, lifts }            as wit-component encodes it
 //! component { main = module { … table }, shims, lifts, filler }      as it is released
 //! ```
 //!
-//! Everything in the component keeps its index: the module keeps its function indices because the calls through the table take the places
-//! of the imports, and the filler stands at the very end.
+//! Everything in the component keeps its index: the module keeps its function indices because the calls through the
+//! table take the places of the imports, and the filler stands at the very end.
 
 use std::ops::Range;
 
@@ -112,7 +112,8 @@ struct Intrinsic {
     result: bool,
 }
 
-/// The module with each import replaced by a call through the exported table, and what was imported, in the table's order.
+/// The module with each import replaced by a call through the exported table, and what was imported, in the table's
+/// order.
 fn without_imports(module: &[u8]) -> Result<(Vec<u8>, Vec<Intrinsic>)> {
     let sections = sections(module)?;
     let content =
@@ -194,8 +195,8 @@ fn grown(content: &[u8], more: u32, before: &[u8], behind: &[u8]) -> Result<Vec<
     Ok(out)
 }
 
-/// Appends the module that fills the table, and its instance: it takes the table from the main instance and the built-ins
-/// from where the main instance was given them.
+/// Appends the module that fills the table, and its instance: it takes the table from the main instance and the
+/// built-ins from where the main instance was given them.
 fn append_filler(
     out: &mut Vec<u8>,
     component: &[u8],

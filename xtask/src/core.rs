@@ -38,8 +38,8 @@ struct Variant {
     name: &'static str,
     package: &'static str,
     flavour: &'static str,
-    /// Cargo gives a `cdylib` no hash in its file name, so each set of features has a target folder of its own; otherwise
-    /// one build would pass for the other.
+    /// Cargo gives a `cdylib` no hash in its file name, so each set of features has a target folder of its own;
+    /// otherwise one build would pass for the other.
     build: Build,
 }
 

@@ -370,8 +370,9 @@ fn print_shares(policy: &Policy, requests: &[Request], answers: &[Answer]) -> bo
             }
         }
     }
+    let by_step = |step: &str| answers.iter().filter(|answer| answer.parameter("step") == Some(step)).count();
+    println!("\n  An override decided {} requests more.", by_step("override"));
     let decided = answers.iter().filter(|answer| answer.parameter("step").is_some()).count();
-    println!("\n  {decided} of {} answers say which step of the precedence decided.", answers.len());
     within_chance && decided == answers.len()
 }
 

@@ -1,8 +1,8 @@
 //! The modules' allocator: the standard one, kept out of line.
 //!
-//! With fat link-time optimisation the compiler copies the standard allocator's `malloc` and `free`, some two kilobytes each,
-//! into every function that drops a string. The hot paths allocate nothing, so a call costs nothing there, and the policy
-//! module loses a third of its size.
+//! With fat link-time optimisation the compiler copies the standard allocator's `malloc` and `free`, some two
+//! kilobytes each, into every function that drops a string. The hot paths allocate nothing, so a call costs nothing
+//! there, and the policy module loses a third of its size.
 #![expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

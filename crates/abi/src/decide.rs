@@ -391,8 +391,8 @@ impl<'b> DecideResponseWriter<'b> {
 }
 
 impl<'a> Response<'a> {
-    /// Shell: the decisions, in the order of the contexts, each checked when its turn comes; `None` stands for an unknown
-    /// route.
+    /// Shell: the decisions, in the order of the contexts, each checked when its turn comes; `None` stands for an
+    /// unknown route.
     pub fn decisions(&self) -> Decisions<'a> {
         Decisions { bytes: self.bytes, at: self.header_size.max(RESPONSE_HEADER), left: self.count }
     }

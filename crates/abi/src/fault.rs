@@ -1,9 +1,9 @@
-//! The fault core: modules with the exports of the real ones that misbehave on marked inputs and are the real ones on all
-//! others. Shells are tested with it, since the real core gives no such occasion.
+//! The fault core: modules with the exports of the real ones that misbehave on marked inputs and are the real ones on
+//! all others. Shells are tested with it, since the real core gives no such occasion.
 //!
-//! A decide request is marked by a context whose user is [`Mark::user`]; a predict request by a first `FP32` input whose first element is
-//! [`Mark::value`], a finite number that no feature has. A component misbehaves on the first three marks only: the component model
-//! leaves no room for malformed buffers.
+//! A decide request is marked by a context whose user is [`Mark::user`]; a predict request by a first `FP32` input
+//! whose first element is [`Mark::value`], a finite number that no feature has. A component misbehaves on the first
+//! three marks only: the component model leaves no room for malformed buffers.
 
 /// How a module misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

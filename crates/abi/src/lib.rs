@@ -6,9 +6,9 @@
 //! Reply → Response → decisions, tensors       ◀──  DecideResponseWriter, write_predict_response, write_failure
 //! ```
 //!
-//! Neither side trusts the other. Every reader checks each offset, length, number and string before it uses it, and says where a
-//! message stops making sense ([`Malformed`]); writers append to a `Vec` that is kept from call to call. This crate
-//! knows bytes and offsets. What a route or a model is, it leaves to others.
+//! Neither side trusts the other. Every reader checks each offset, length, number and string before it uses it, and
+//! says where a message stops making sense ([`Malformed`]); writers append to a `Vec` that is kept from call to call.
+//! This crate knows bytes and offsets. What a route or a model is, it leaves to others.
 
 mod allocator;
 mod decide;

@@ -191,8 +191,9 @@ impl<'a> Iterator for Options<'a> {
     }
 }
 
-/// A tensor of a request or response, where it lies: name, datatype, dimensions and data are within the message and the
-/// dimensions are not negative. Whether the data fit the dimensions is for [`TensorRecord::to_tensor`] or the model to say.
+/// A tensor of a request or response, where it lies: name, datatype, dimensions and data are within the message and
+/// the dimensions are not negative. Whether the data fit the dimensions is for [`TensorRecord::to_tensor`] or the
+/// model to say.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorRecord<'a> {
     /// The tensor's name.

@@ -1,5 +1,5 @@
-//! The `inference` module of the core: [`lockgate_inference`] behind the flat entry point of `docs/abi.md` and the world
-//! `inference-core` of `wit/core.wit`. Both give the same answers.
+//! The `inference` module of the core: [`lockgate_inference`] behind the flat entry point of `docs/abi.md` and the
+//! world `inference-core` of `wit/core.wit`. Both give the same answers.
 //!
 //! With the feature `graph` it is the graph flavour, without it the tabular one. A module imports nothing, so it can do
 //! nothing but compute: bytes come in, bytes go out.

@@ -1,5 +1,5 @@
-//! The `policy` module of the core: [`lockgate_policy`]'s evaluator behind the flat entry point of `docs/abi.md` and the
-//! world `policy-core` of `wit/core.wit`. Both give the same answers.
+//! The `policy` module of the core: [`lockgate_policy`]'s evaluator behind the flat entry point of `docs/abi.md` and
+//! the world `policy-core` of `wit/core.wit`. Both give the same answers.
 //!
 //! A module imports nothing, so it can do nothing but compute: bytes come in, bytes go out.
 

@@ -1,7 +1,7 @@
 //! The built core, for programs that embed it.
 //!
-//! `cargo xtask build` writes the modules with a manifest into a folder: [`CoreModules::from_dir`] reads it. A program that is compiled
-//! where such a folder exists also carries the modules inside: [`CoreModules::embedded`].
+//! `cargo xtask build` writes the modules with a manifest into a folder: [`CoreModules::from_dir`] reads it. A program
+//! that is compiled where such a folder exists also carries the modules inside: [`CoreModules::embedded`].
 //!
 //! Every module names itself: its **identity** is the SHA-256 of its bytes without the custom section
 //! `lockgate-identity`, which records that same digest. [`Module::new`] recomputes it, so a damaged module is noticed

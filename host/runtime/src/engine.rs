@@ -35,7 +35,8 @@ pub(crate) struct Guest {
 }
 
 impl Guests {
-    /// Compiles the policy module and the tabular flavour. The graph flavour is large and waits until a package needs it.
+    /// Compiles the policy module and the tabular flavour. The graph flavour is large and waits until a package needs
+    /// it.
     pub(crate) fn compile(
         core: &CoreModules,
         settings: &Settings,

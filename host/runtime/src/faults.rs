@@ -27,8 +27,8 @@ impl Record {
 }
 
 impl Faults {
-    /// Counts a fault; returns whether it quarantines the package. What came within the window before an earlier quarantine still
-    /// counts, so one more fault after it can begin the next.
+    /// Counts a fault; returns whether it quarantines the package. What came within the window before an earlier
+    /// quarantine still counts, so one more fault after it can begin the next.
     pub(crate) fn record(&self, package: Digest, now: Instant, settings: &Settings) -> bool {
         let mut records = self.lock();
         let record = records.entry(package).or_default();

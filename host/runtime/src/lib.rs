@@ -20,21 +20,22 @@
 //! # }
 //! ```
 //!
-//! **Threads.** A fixed number of workers each own their instances: one of the policy module and one of the inference module for each
-//! package that the worker has served lately. No lock is held while a guest runs. A guest that loops, traps or eats memory costs its
-//! own request and its own instance, which is made anew for the next one.
+//! **Threads.** A fixed number of workers each own their instances: one of the policy module and one of the inference
+//! module for each package that the worker has served lately. No lock is held while a guest runs. A guest that loops,
+//! traps or eats memory costs its own request and its own instance, which is made anew for the next one.
 //!
-//! **Limits.** A [deadline](Settings::deadline) counts from submission. Memory is [capped](Settings::inference_memory) per instance and [budgeted](Settings::worker_memory)
-//! per worker. The queue is [bounded](Settings::queue). A package that fails again and again is [quarantined](Settings::fault_limit).
+//! **Limits.** A [deadline](Settings::deadline) counts from submission. Memory is [capped](Settings::inference_memory)
+//! per instance and [budgeted](Settings::worker_memory) per worker. The queue is [bounded](Settings::queue). A package
+//! that fails again and again is [quarantined](Settings::fault_limit).
 //!
-//! **Replacing.** [`Runtime::install`] checks a bundle and its packages against each other and loads them once before they serve; then it
-//! swaps them in as a whole.
+//! **Replacing.** [`Runtime::install`] checks a bundle and its packages against each other and loads them once before
+//! they serve; then it swaps them in as a whole.
 //!
-//! Instances are made on demand rather than taken from a pool: they live long, and a pool would set the linked maximum of memory
-//! aside for each.
+//! Instances are made on demand rather than taken from a pool: they live long, and a pool would set the linked maximum
+//! of memory aside for each.
 //!
-//! This crate knows no HTTP, no files but wasmtime's cache, and no async runtime: `…_async` methods work in any. It chooses no variant; the
-//! policy module does.
+//! This crate knows no HTTP, no files but wasmtime's cache, and no async runtime: `…_async` methods work in any. It
+//! chooses no variant; the policy module does.
 
 mod engine;
 mod error;

@@ -1,6 +1,6 @@
-//! The bounded queue between callers and workers. It is short-lived state behind a mutex that no one holds while a guest
-//! runs. Unlike a channel it lets go of requests whose time ran out while they wait, so that they are answered on time and
-//! make room.
+//! The bounded queue between callers and workers. It is short-lived state behind a mutex that no one holds while a
+//! guest runs. Unlike a channel it lets go of requests whose time ran out while they wait, so that they are answered
+//! on time and make room.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -21,7 +21,8 @@ use crate::{
     ModelStatus, PredictAnswer, PredictRequest, RuntimeError, Settings, StatsSnapshot, Status,
 };
 
-/// The core, running: a handle that is cheap to clone. When the last one is dropped, running guest calls are cut off and the threads end.
+/// The core, running: a handle that is cheap to clone. When the last one is dropped, running guest calls are cut off
+/// and the threads end.
 #[derive(Clone)]
 pub struct Runtime {
     inner: Arc<Inner>,
@@ -117,12 +118,12 @@ impl Runtime {
         RuntimeBuilder { core, settings: Settings::default() }
     }
 
-    /// Installs a bundle with the packages that it pins; both replace what was installed. Without a bundle there are no routes, and
-    /// the packages answer [`predict`](Self::predict) alone.
+    /// Installs a bundle with the packages that it pins; both replace what was installed. Without a bundle there are
+    /// no routes, and the packages answer [`predict`](Self::predict) alone.
     ///
-    /// Everything is opened, checked against each other and loaded into an instance before the first request sees it. Requests that
-    /// run already finish on what they began with. Nothing changes when there is an error. This takes as long as loading takes, on the
-    /// calling thread.
+    /// Everything is opened, checked against each other and loaded into an instance before the first request sees it.
+    /// Requests that run already finish on what they began with. Nothing changes when there is an error. This takes as
+    /// long as loading takes, on the calling thread.
     ///
     /// # Errors
     /// Bundles and packages that cannot be read or loaded, that do not fit each other, or a bundle that is not newer.
@@ -197,7 +198,8 @@ impl Runtime {
         self.wait(request.deadline, |answer| Work::Infer(request, answer))
     }
 
-    /// Asks a route: decides for every context, predicts, merges. A request that is dropped before a worker takes it is not run.
+    /// Asks a route: decides for every context, predicts, merges. A request that is dropped before a worker takes it
+    /// is not run.
     ///
     /// # Errors
     /// See [`RuntimeError`].
@@ -400,8 +402,8 @@ impl Job {
     }
 }
 
-/// Computes and sends an answer. Should the runtime itself panic, that request fails, the worker starts afresh, and nothing else
-/// notices.
+/// Computes and sends an answer. Should the runtime itself panic, that request fails, the worker starts afresh, and
+/// nothing else notices.
 fn finish<T>(
     answer: Answer<T>,
     stats: &Stats,

@@ -21,7 +21,8 @@ pub struct Settings {
     pub load_deadline: Duration,
     /// Bytes of memory one policy instance may grow to. Default: 64 MiB, which is also what is linked into the module.
     pub policy_memory: usize,
-    /// Bytes of memory one inference instance may grow to. Default: 128 MiB, which is also what is linked into the modules.
+    /// Bytes of memory one inference instance may grow to. Default: 128 MiB, which is also what is linked into the
+    /// modules.
     pub inference_memory: usize,
     /// Bytes that the inference instances of one worker may hold together; beyond it the ones unused for longest go.
     /// The instance in use always stays. Default: 256 MiB.

@@ -1,5 +1,5 @@
-//! A worker: a thread that owns its instances and answers one request at a time. Nothing it touches during a guest call is
-//! shared, so a guest that loops or dies concerns nobody else.
+//! A worker: a thread that owns its instances and answers one request at a time. Nothing it touches during a guest
+//! call is shared, so a guest that loops or dies concerns nobody else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

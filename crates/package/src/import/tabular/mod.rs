@@ -246,6 +246,10 @@ impl<'m> Lowering<'m> {
             "{support:?} reads {:?}",
             attributes.reads()
         );
+        if result.is_err() {
+            // It stopped early: what it had not read by then is no more unsupported than before.
+            attributes.has_no_effect(support.attributes);
+        }
         let mut refusals = attributes.finish();
         match result {
             Ok(()) if refusals.is_empty() => Ok(()),
