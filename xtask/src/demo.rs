@@ -24,7 +24,9 @@ const STEPS: usize = 20;
 pub(crate) fn demo(once: bool, listen: Option<&str>) -> Result<()> {
     crate::core::build(crate::core::BuildOptions::default())?;
     say("building the lockgate program (the first time takes some minutes)");
-    run(cargo().args(["build", "--package", "lockgate-server"]))?;
+    run(cargo()
+        .args(["build", "--package", "lockgate-server"])
+        .env("LOCKGATE_CORE_DIR", crate::core::directory()))?;
     let lockgate = target().join("debug/lockgate");
 
     let example = root().join("examples/eurusd");
