@@ -489,8 +489,8 @@ fn print_core(url: &str) -> Result<()> {
         println!(
             "  {:<18} {:>8.1} KB {:>8.1} KB gzipped   {}",
             module["name"].as_str().unwrap_or_default(),
-            module["bytes"].as_f64().unwrap_or_default() / 1024.0,
-            module["gzip_bytes"].as_f64().unwrap_or_default() / 1024.0,
+            module["bytes"].as_f64().unwrap_or_default() / 1e3,
+            module["gzip_bytes"].as_f64().unwrap_or_default() / 1e3,
             module["identity"].as_str().unwrap_or_default(),
         );
     }
