@@ -89,7 +89,7 @@ pub(crate) struct Sample {
 
 /// Measures and writes `bench/results/latest.json` and `docs/benchmarks.md`.
 pub(crate) fn bench(options: BenchOptions) -> Result<()> {
-    crate::core::build(crate::core::BuildOptions { ship: !options.fast_core })?;
+    crate::core::build(crate::core::BuildOptions { ship: !options.fast_core, fault: false })?;
     say("building lockgate-bench with optimisation (the first time takes some minutes)");
     run(cargo().args(["build", "--release", "--package", "lockgate-bench"]))?;
     say("building the lockgate program");

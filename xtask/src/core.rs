@@ -30,6 +30,8 @@ const INFERENCE_STACK: usize = 1 << 20;
 pub(crate) struct BuildOptions {
     /// The graph flavour as it is released: smaller and faster, but minutes to compile.
     pub(crate) ship: bool,
+    /// The fault core too, which only tests of shells need.
+    pub(crate) fault: bool,
 }
 
 /// A module to build.
@@ -126,7 +128,10 @@ pub(crate) fn directory() -> PathBuf {
 pub(crate) fn build(options: BuildOptions) -> Result<()> {
     wasm_target()?;
     write_core(&CORE, &directory(), options)?;
-    write_core(&FAULT, &directory().join("fault"), options)
+    if options.fault {
+        write_core(&FAULT, &directory().join("fault"), options)?;
+    }
+    Ok(())
 }
 
 fn write_core(variants: &[Variant], directory: &Path, options: BuildOptions) -> Result<()> {

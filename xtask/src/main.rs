@@ -55,7 +55,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Bench { fast_core, quick } => bench::bench(bench::BenchOptions { fast_core, quick }),
-        Command::Build { ship } => core::build(core::BuildOptions { ship }),
+        Command::Build { ship } => core::build(core::BuildOptions { ship, fault: true }),
         Command::Demo { once, listen } => demo::demo(once, listen.as_deref()),
         Command::Lint => lint::lint(),
         Command::Test => test::test(),

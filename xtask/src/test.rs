@@ -8,7 +8,7 @@ use crate::setup::{cargo, python, run, say, target};
 
 /// Builds the core, then runs every suite; the first that fails ends the run.
 pub(crate) fn test() -> Result<()> {
-    crate::core::build(crate::core::BuildOptions::default())?;
+    crate::core::build(crate::core::BuildOptions { fault: true, ..Default::default() })?;
 
     say("Rust: every crate natively, the core through wasmtime");
     run(cargo()
