@@ -4,15 +4,17 @@
 //! 0    8  "LOCKGATE"
 //! 8    2  envelope format, major          16  4  length of the header
 //! 10   2  envelope format, minor          20  4  reserved, zero
-//! 12   4  kind: 1 bundle, 2 package       24  8  length of the content
+//! 12   4  kind: 1 bundle, 2 package,      24  8  length of the content
+//!         3 unit list
 //! 32  32  reserved, zero
 //! 64      header, MessagePack: {format: [major, minor], sections: [[name, offset, length]…], meta: bytes}
 //!         sections, each at a multiple of 64, zeros between
-//!         trailer, MessagePack: {sha256: bytes, signatures: []}
+//!         trailer, MessagePack: {sha256: bytes, signatures: [{key: bytes, algorithm: text, signature: bytes}…]}
 //! ```
 //!
 //! The content is everything before the trailer, and its SHA-256 is the envelope's digest: adding a signature does not
-//! change what the content is called.
+//! change what the content is called. Opening an envelope passes over the signatures; the feature `signing` makes and
+//! checks them (`docs/trust.md`).
 
 use serde::Serialize;
 
@@ -31,21 +33,34 @@ pub enum Kind {
     Bundle,
     /// A model package.
     Package,
+    /// A sorted list of units that a bundle's segment names by its digest.
+    UnitList,
 }
 
 impl Kind {
-    fn number(self) -> u32 {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Bundle, Self::Package, Self::UnitList];
+
+    /// What the preamble calls it.
+    pub fn number(self) -> u32 {
         match self {
             Self::Bundle => 1,
             Self::Package => 2,
+            Self::UnitList => 3,
         }
     }
 
-    fn name(self) -> &'static str {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Bundle => "policy bundle",
             Self::Package => "model package",
+            Self::UnitList => "unit list",
         }
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 }
 
@@ -145,7 +160,7 @@ impl Header {
     }
 }
 
-/// The list of signatures is reserved; none is written yet.
+/// What follows the content. Sealing leaves the list of signatures empty.
 #[derive(Serialize)]
 struct Trailer {
     sha256: Digest,
@@ -186,6 +201,56 @@ fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, 
     serializer.serialize_bytes(bytes)
 }
 
+/// The outermost layer of an envelope of any kind.
+pub(crate) struct Sealed<'a> {
+    preamble: &'a [u8; PREAMBLE],
+    pub(crate) content: &'a [u8],
+    pub(crate) trailer: &'a [u8],
+}
+
+impl<'a> Sealed<'a> {
+    /// Splits `bytes`; errors call them `what`.
+    pub(crate) fn split(bytes: &'a [u8], what: &'static str) -> Result<Self, EnvelopeError> {
+        let truncated = || EnvelopeError::Truncated { what, len: bytes.len() };
+        let known = bytes.len().min(MAGIC.len());
+        if bytes[..known] != MAGIC[..known] || known == 0 {
+            return Err(EnvelopeError::NotAnEnvelope { expected: what });
+        }
+        let preamble = bytes.first_chunk::<PREAMBLE>().ok_or_else(truncated)?;
+        let major = u16_at(preamble, 8);
+        if major > ENVELOPE_MAJOR {
+            return Err(EnvelopeError::NewerFormat {
+                what: "envelope",
+                found: format!("{major}.{}", u16_at(preamble, 10)),
+                supported: format!("{ENVELOPE_MAJOR}.x"),
+            });
+        }
+        let content_len = usize::try_from(u64_at(preamble, 24)).map_err(|_| truncated())?;
+        // The digest must cover the preamble.
+        if content_len < PREAMBLE {
+            return Err(truncated());
+        }
+        let (content, trailer) = bytes.split_at_checked(content_len).ok_or_else(truncated)?;
+        Ok(Self { preamble, content, trailer })
+    }
+
+    /// The kind's number.
+    pub(crate) fn kind(&self) -> u32 {
+        u32_at(self.preamble, 12)
+    }
+
+    /// The digest of the content if it is the one in the trailer; errors call the envelope `what`.
+    pub(crate) fn digest(&self, what: &'static str) -> Result<Digest, EnvelopeError> {
+        let len = self.content.len().saturating_add(self.trailer.len());
+        let recorded = Trailer::read(self.trailer).map_err(|_| EnvelopeError::Truncated { what, len })?;
+        let digest = Digest::of(self.content);
+        if digest != recorded {
+            return Err(EnvelopeError::DigestMismatch { what, found: digest, recorded });
+        }
+        Ok(digest)
+    }
+}
+
 /// Where a section lies in the envelope's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SectionRange {
@@ -213,37 +278,18 @@ impl Envelope {
     /// Bytes that are no envelope, are damaged, hold another kind or a newer format.
     pub fn open(bytes: AlignedBytes, kind: Kind, newest: (u16, u16)) -> Result<Self, EnvelopeError> {
         let what = kind.name();
-        let truncated = || EnvelopeError::Truncated { what, len: bytes.len() };
         let malformed = |problem: &str| EnvelopeError::Malformed { what, problem: problem.to_owned() };
 
-        let known = bytes.len().min(MAGIC.len());
-        if bytes[..known] != MAGIC[..known] || known == 0 {
-            return Err(EnvelopeError::NotAnEnvelope { expected: what });
-        }
-        let preamble = bytes.first_chunk::<PREAMBLE>().ok_or_else(truncated)?;
-        let major = u16_at(preamble, 8);
-        if major > ENVELOPE_MAJOR {
-            return Err(EnvelopeError::NewerFormat {
-                what: "envelope",
-                found: format!("{major}.{}", u16_at(preamble, 10)),
-                supported: format!("{ENVELOPE_MAJOR}.x"),
-            });
-        }
-        let found = u32_at(preamble, 12);
+        let sealed = Sealed::split(&bytes, what)?;
+        let found = sealed.kind();
         if found != kind.number() {
-            let found = [Kind::Bundle, Kind::Package]
-                .into_iter()
-                .find(|kind| kind.number() == found)
+            let found = Kind::from_number(found)
                 .map_or_else(|| format!("unknown kind {found}"), |kind| kind.name().to_owned());
             return Err(EnvelopeError::WrongKind { expected: what, found });
         }
-        let content_len = usize::try_from(u64_at(preamble, 24)).map_err(|_| truncated())?;
-        let (content, trailer) = bytes.split_at_checked(content_len).ok_or_else(truncated)?;
-        let recorded = Trailer::read(trailer).map_err(|_| truncated())?;
-        let digest = Digest::of(content);
-        if digest != recorded {
-            return Err(EnvelopeError::DigestMismatch { what, found: digest, recorded });
-        }
+        let digest = sealed.digest(what)?;
+        let Sealed { preamble, content, .. } = sealed;
+        let content_len = content.len();
 
         let header_len = u32_at(preamble, 16) as usize;
         let header = content

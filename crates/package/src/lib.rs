@@ -5,9 +5,10 @@
 //! bytes, so the digest names the content.
 //!
 //! A model package holds a [`Manifest`] (what the model is called, takes and gives) and a [`plan`] (how to compute it). The
-//! importer, which writes packages from ONNX files, sits behind the `import` feature: the core carries no ONNX.
+//! importer, which writes packages from ONNX files, sits behind the `import` feature: the core carries no ONNX. So does what
+//! makes and checks signatures, behind `signing`: shells verify, the core never sees a key.
 //!
-//! This crate knows nothing of files, keys in stores, or networks; it turns bytes into values and back.
+//! This crate knows nothing of files, key stores or networks; it turns bytes into values and back.
 
 mod aligned;
 mod digest;
@@ -20,6 +21,8 @@ mod package;
 mod packed;
 pub mod plan;
 mod signature;
+#[cfg(feature = "signing")]
+pub mod signing;
 mod tensor;
 
 pub use aligned::AlignedBytes;
