@@ -1,29 +1,36 @@
 //! From policy to bundle: models pinned to packages, conditions turned into programs, shares into intervals.
+//!
+//! What has a name of its own comes first (lists, segments, layers), then the routes that refer to it by place. A record that
+//! several places refer to is stored once, in the order in which it is first needed, so equal policies give equal bytes.
 
+pub(crate) mod base;
+mod layers;
+mod lists;
 mod pins;
 mod program;
+mod routes;
+mod scopes;
+mod segments;
 mod writer;
+
+pub(crate) use pins::stand_in;
 
 use std::collections::BTreeMap;
 
-use lockgate_package::{Digest, EnvelopeBuilder, Kind, Manifest, Signature};
+use lockgate_package::{AlignedBytes, Digest, EnvelopeBuilder, Kind, Manifest, Signature};
 
 use crate::bundle::Meta;
-use crate::bundle::format::{
-    self, ENABLED, Interval, NONE, Override as OverrideRecord, OverrideValue, Route as RouteRecord, Section,
-    Segment as SegmentRecord, Target, Variant as VariantRecord, pack_unit,
-};
+use crate::bundle::format;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::intervals::{Intervals, fresh, rebase};
-use crate::policy::{Condition, Members, Origin, Policy, Route, Serve, Split};
+use crate::policy::{Origin, Policy};
 use crate::source::Position;
-use crate::{BUCKETS, Bundle, Field, RouteView, Step};
-use pins::Pins;
-use program::program;
-use writer::{Writer, count};
+use crate::{BUCKETS, Bundle};
+use base::Base;
+use routes::Routes;
+use writer::Writer;
 
 /// What a bundle is compiled with, beside the policy.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct CompileOptions<'a> {
     /// The bundle's version. Without it: the policy's own, else one more than the parent's, else 1.
     pub version: Option<u64>,
@@ -34,6 +41,48 @@ pub struct CompileOptions<'a> {
     pub base: Option<&'a Bundle>,
     /// The packages at hand.
     pub packages: &'a [PackageRef],
+    /// The units of the files that the policy names ([`Policy::list_files`]), by the name that it gives them.
+    pub lists: &'a BTreeMap<String, Vec<String>>,
+    /// Whether the bundle carries its policy in source form ([`Bundle::source`]).
+    pub source: bool,
+    /// Whether a model version that has neither a package nor a pinned digest gets a made-up one, and a route without
+    /// signature an empty one. For trying a policy out; nothing can be run by such a bundle.
+    pub stand_ins: bool,
+}
+
+static NO_LISTS: BTreeMap<String, Vec<String>> = BTreeMap::new();
+
+impl Default for CompileOptions<'_> {
+    fn default() -> Self {
+        Self {
+            version: None,
+            parent: None,
+            base: None,
+            packages: &[],
+            lists: &NO_LISTS,
+            source: true,
+            stand_ins: false,
+        }
+    }
+}
+
+/// A compiled policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compiled {
+    /// The bundle.
+    pub bundle: Vec<u8>,
+    /// The unit lists that the bundle refers to by digest, in the order of the digests.
+    pub objects: Vec<Object>,
+}
+
+/// A part of a long list of units, named by its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// SHA-256 of its content.
+    pub digest: Digest,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// A package, as far as compiling a policy needs it.
@@ -65,32 +114,92 @@ impl PackageRef {
 ///
 /// # Errors
 /// A model version without a package, with two, or with another than the policy pins; a package that does not fit its
-/// route's signature; a version that is not above the parent's; a policy too large for one bundle.
-pub fn compile(policy: &Policy, options: &CompileOptions<'_>) -> Result<Vec<u8>, Diagnostics> {
+/// route's signature; a list that is not at hand; a version that is not above the parent's; a policy too large for one
+/// bundle, or one whose conditions multiply to more than a decision may take.
+pub fn compile(policy: &Policy, options: &CompileOptions<'_>) -> Result<Compiled, Diagnostics> {
     let mut problems = Problems { file: &policy.file, list: Vec::new() };
     let version = version(&mut problems, policy, options);
-    let pins = pins::resolve(&mut problems, policy, options.packages);
+    let pins = pins::resolve(&mut problems, policy, options);
+    let lists = lists::resolve(&mut problems, policy, options.lists);
     Diagnostics::check(problems.list)?;
 
-    let mut writer = Writer::default();
-    writer.route_names(policy.routes.keys().map(String::as_str));
+    let mut problems = Problems { file: &policy.file, list: Vec::new() };
+    let mut writer = Writer::new();
+    let mut places = Places::default();
+    let definitions = scopes::names(&mut writer, &mut places, policy);
     pins.write(&mut writer);
-    let segments = segments(&mut writer, policy);
-    let mut signatures = BTreeMap::new();
-    for (name, route) in &policy.routes {
-        let base = options.base.and_then(|base| base.route(name).map(|view| Base { bundle: base, view }));
-        let mut emitter = RouteEmitter { writer: &mut writer, pins: &pins, segments: &segments, route, base };
-        emitter.emit(name, &mut signatures);
+    lists.write(&mut writer, &mut places);
+    segments::write(&mut problems, &mut writer, &mut places, policy);
+    scopes::write(&mut problems, &mut writer, &definitions);
+    Diagnostics::check(problems.list)?;
+
+    let base = options.base.map(Base::new);
+    let layers = layers::write(&mut writer, policy, base.as_ref());
+    let mut routes = Routes {
+        writer: &mut writer,
+        policy,
+        places: &places,
+        pins: &pins,
+        layers: &layers,
+        base: base.as_ref(),
+        signatures: BTreeMap::new(),
+    };
+    for (key, route) in &policy.routes {
+        routes.write(key, route);
     }
 
     let unwritable = |message: String| Diagnostics::from(Diagnostic::of_document(&policy.file, message));
     let meta = Meta { version, parent: options.parent.map(Bundle::digest) };
     let meta = rmp_serde::to_vec_named(&meta).map_err(|error| unwritable(error.to_string()))?;
     let mut builder = EnvelopeBuilder::new(Kind::Bundle, format::FORMAT, meta);
-    for (section, bytes) in writer.finish().map_err(|problem| unwritable(problem.to_owned()))? {
+    for (section, bytes) in writer.finish().map_err(unwritable)? {
         builder.section(section.name(), bytes);
     }
-    builder.seal().map_err(|error| unwritable(error.to_string()))
+    if options.source {
+        builder.section(format::Section::Source.name(), crate::write_source(policy).into_bytes());
+    }
+    let bundle = builder.seal().map_err(|error| unwritable(error.to_string()))?;
+    let objects = lists.into_objects();
+    // Loading checks what a single route cannot show: how much a decision may cost in the worst case.
+    let opened = objects.iter().map(|object| AlignedBytes::copy_of(&object.bytes)).collect();
+    Bundle::load_with(AlignedBytes::copy_of(&bundle), opened)
+        .map_err(|error| unwritable(error.to_string()))?;
+    Ok(Compiled { bundle, objects })
+}
+
+/// Where things with names of their own lie in the bundle.
+#[derive(Default)]
+struct Places<'p> {
+    names: BTreeMap<&'p str, u32>,
+    lists: BTreeMap<&'p str, u32>,
+    segments: BTreeMap<&'p str, u32>,
+    tiers: BTreeMap<&'p str, u32>,
+    lowest_tier: Option<&'p str>,
+}
+
+/// A checked policy names nothing that it does not have.
+impl Places<'_> {
+    fn name(&self, route: &str) -> u32 {
+        self.names.get(route).copied().unwrap_or_default()
+    }
+
+    fn list(&self, file: &str) -> u32 {
+        self.lists.get(file).copied().unwrap_or_default()
+    }
+
+    fn segment(&self, name: &str) -> u32 {
+        self.segments.get(name).copied().unwrap_or_default()
+    }
+
+    /// The segment of the tier and those above it; `None` for the lowest, which everyone has.
+    fn tier(&self, name: &str) -> Option<u32> {
+        (self.lowest_tier != Some(name)).then(|| self.tiers.get(name).copied().unwrap_or_default())
+    }
+}
+
+/// Brings owners into the order in which they lie: by name, the baseline last.
+fn by_name(widths: &mut [(&str, u32)], baseline: &str) {
+    widths.sort_unstable_by_key(|(name, _)| (*name == baseline, *name));
 }
 
 /// What stands in the way of compiling.
@@ -101,16 +210,9 @@ struct Problems<'p> {
 
 impl Problems<'_> {
     fn report(&mut self, origin: &Origin, message: String, expected: Option<String>, hint: Option<String>) {
-        let Origin { position: Position { line, column }, path } = origin.clone();
-        self.list.push(Diagnostic {
-            line,
-            column,
-            file: self.file.to_owned(),
-            path,
-            message,
-            expected,
-            hint,
-        });
+        let Origin { position, path } = origin.clone();
+        let error = Diagnostic::error(self.file, position, path, message);
+        self.list.push(Diagnostic { expected, hint, ..error });
     }
 }
 
@@ -135,185 +237,4 @@ fn version(problems: &mut Problems<'_>, policy: &Policy, options: &CompileOption
         problems.report(&origin, message, Some(format!("{lowest} or higher")), hint);
     }
     version
-}
-
-/// Writes the segments, each with the members of the segments it contains, and returns their places by name.
-fn segments<'p>(writer: &mut Writer, policy: &'p Policy) -> BTreeMap<&'p str, u32> {
-    let mut places = BTreeMap::new();
-    for (name, place) in policy.segments.keys().zip(0..) {
-        let mut whole = Members::default();
-        let mut open = vec![name.as_str()];
-        while let Some(name) = open.pop() {
-            if whole.segments.contains(name) {
-                continue;
-            }
-            whole.segments.insert(name.to_owned());
-            let Some(members) = policy.segments.get(name) else { continue };
-            for (field, values) in &members.values {
-                whole.values.entry(*field).or_default().extend(values.iter().cloned());
-            }
-            open.extend(members.segments.iter().map(String::as_str));
-        }
-        whole.segments.clear();
-        let code = program::members(writer, &BTreeMap::new(), &whole);
-        let (program_start, program_len) = writer.program(&code);
-        let name_text = writer.text(name);
-        writer.push(Section::Segments, &SegmentRecord { name: name_text, program_start, program_len });
-        places.insert(name.as_str(), place);
-    }
-    places
-}
-
-/// The same route in the bundle that the intervals are taken from.
-struct Base<'a> {
-    bundle: &'a Bundle,
-    view: RouteView<'a>,
-}
-
-impl<'a> Base<'a> {
-    /// The intervals of the step of this name; a single variant owns all buckets. `None` when there was no such step.
-    fn intervals(&self, step: Step, name: Option<&str>) -> Option<Intervals<'a>> {
-        let route = self.view.record();
-        let targets = self.bundle.table::<Target>(Section::Targets);
-        let target = targets.range(route.targets_start, route.targets_count).find(|target| {
-            target.step == u32::from(step.number()) && self.bundle.optional_text(target.name) == name
-        })?;
-        let variant = |index: u32| self.bundle.variant(&route, index).name;
-        if target.variant != NONE {
-            return Some(vec![(BUCKETS, variant(target.variant))]);
-        }
-        let intervals = self.bundle.table::<Interval>(Section::Intervals);
-        let intervals = intervals.range(target.intervals_start, target.intervals_count);
-        Some(intervals.map(|interval| (interval.end, variant(interval.variant))).collect())
-    }
-}
-
-struct RouteEmitter<'a, 'w> {
-    writer: &'w mut Writer,
-    pins: &'w Pins<'a>,
-    segments: &'w BTreeMap<&'a str, u32>,
-    route: &'a Route,
-    base: Option<Base<'a>>,
-}
-
-impl RouteEmitter<'_, '_> {
-    fn emit(&mut self, name: &str, signatures: &mut BTreeMap<Vec<u8>, (u32, u32)>) {
-        let route = self.route;
-        let variants_start = self.writer.len(Section::Variants);
-        for variant in &route.variants {
-            let record = VariantRecord {
-                name: self.writer.text(&variant.name),
-                model: self.pins.place(&variant.model),
-                payload: variant.payload.as_ref().map_or(NONE, |payload| self.writer.text(payload)),
-            };
-            self.writer.push(Section::Variants, &record);
-        }
-        let (overrides_start, overrides_count) = self.overrides();
-
-        let targets_start = self.writer.len(Section::Targets);
-        for group in &route.test_groups {
-            let code = program::members(self.writer, self.segments, &group.members);
-            self.target(Step::TestGroup, Some(&group.name), &code, &group.serve);
-        }
-        for rollout in &route.symbol_rollouts {
-            let code = program::members(self.writer, self.segments, &rollout.members);
-            self.target(Step::SymbolRollout, Some(&rollout.name), &code, &rollout.serve);
-        }
-        for rule in &route.rules {
-            let code = self.condition(&rule.condition);
-            self.target(Step::Rule, Some(&rule.name), &code, &rule.serve);
-        }
-        self.target(Step::Default, None, &[], &route.default);
-        let targets_count = self.writer.len(Section::Targets) - targets_start;
-
-        // The encoding of a type without maps or floats cannot fail; an empty one would be noticed when it is read.
-        let signature = rmp_serde::to_vec_named(&self.pins.signature(name)).unwrap_or_default();
-        let writer = &mut *self.writer;
-        let (signature_start, signature_len) =
-            *signatures.entry(signature).or_insert_with_key(|bytes| writer.bytes(Section::Signatures, bytes));
-        let record = RouteRecord {
-            name: self.writer.text(name),
-            description: route.description.as_ref().map_or(NONE, |text| self.writer.text(text)),
-            flags: if route.enabled { ENABLED } else { 0 },
-            baseline: self.variant(&route.baseline),
-            variants_start,
-            variants_count: count(route.variants.len()),
-            overrides_start,
-            overrides_count,
-            targets_start,
-            targets_count,
-            signature_start,
-            signature_len,
-        };
-        self.writer.push(Section::Routes, &record);
-    }
-
-    /// The variant's place in the route.
-    fn variant(&self, name: &str) -> u32 {
-        count(self.route.variants.iter().position(|variant| variant.name == name).unwrap_or_default())
-    }
-
-    fn overrides(&mut self) -> (u32, u32) {
-        let start = self.writer.len(Section::Overrides);
-        for field in Field::ALL {
-            let mut values: BTreeMap<&str, OverrideValue> = BTreeMap::new();
-            for (entry, order) in self.route.overrides.iter().zip(0..) {
-                if entry.field == field {
-                    let value = OverrideValue { order, variant: self.variant(&entry.serve) };
-                    values.extend(entry.values.iter().map(|text| (text.as_str(), value)));
-                }
-            }
-            if values.is_empty() {
-                continue;
-            }
-            let set = self.writer.set(values.keys().copied());
-            let values_start = self.writer.len(Section::OverrideValues);
-            values.values().for_each(|value| self.writer.push(Section::OverrideValues, value));
-            let record = OverrideRecord { field: field.number(), set, values_start };
-            self.writer.push(Section::Overrides, &record);
-        }
-        (start, self.writer.len(Section::Overrides) - start)
-    }
-
-    fn condition(&mut self, condition: &Condition) -> Vec<format::Instruction> {
-        program(self.writer, self.segments, condition)
-    }
-
-    fn target(&mut self, step: Step, name: Option<&str>, code: &[format::Instruction], serve: &Serve) {
-        let (program_start, program_len) = self.writer.program(code);
-        let mut record = Target {
-            step: step.number().into(),
-            name: name.map_or(NONE, |name| self.writer.text(name)),
-            program_start,
-            program_len,
-            variant: NONE,
-            unit: 0,
-            layer: NONE,
-            intervals_start: self.writer.len(Section::Intervals),
-            intervals_count: 0,
-        };
-        match serve {
-            Serve::Variant(name) => record.variant = self.variant(name),
-            Serve::Split(split) => {
-                record.unit = pack_unit(split.unit.fields());
-                record.layer = self.writer.layer(&split.layer);
-                let intervals = self.intervals(step, name, split);
-                record.intervals_count = count(intervals.len());
-                for interval in intervals {
-                    self.writer.push(Section::Intervals, &interval);
-                }
-            }
-        }
-        self.writer.push(Section::Targets, &record);
-    }
-
-    fn intervals(&self, step: Step, name: Option<&str>, split: &Split) -> Vec<Interval> {
-        let shares = split.shares.iter().map(|(name, share)| (name.as_str(), share.buckets())).collect();
-        let old = self.base.as_ref().and_then(|base| base.intervals(step, name));
-        let intervals = match old {
-            Some(old) => rebase(&old, &shares),
-            None => fresh(&shares, &self.route.baseline),
-        };
-        intervals.into_iter().map(|(end, name)| Interval { end, variant: self.variant(name) }).collect()
-    }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What is known about one request.
 ///
 /// Shells implement this over whatever they have at hand, so that deciding copies nothing. An empty text in one of the four
-/// fields counts as absent.
+/// fields, or as requested variant, counts as absent.
 pub trait Context {
     /// The route that the caller asks for.
     fn route(&self) -> &str;
@@ -19,6 +19,10 @@ pub trait Context {
     fn session(&self) -> Option<&str>;
     /// The attribute called `name`.
     fn attribute(&self, name: &str) -> Option<AttributeValue<'_>>;
+    /// The variant that the caller asks for by name. It serves if the policy permits it.
+    fn requested_variant(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The value of an attribute, borrowed.
@@ -61,16 +65,25 @@ impl Field {
     }
 
     /// The number used in bundles.
+    #[cfg(feature = "compiler")]
     pub(crate) fn number(self) -> u32 {
         self as u32
     }
 
     /// The field with this number.
+    #[inline]
     pub(crate) fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| field.number() == number)
+        match number {
+            0 => Some(Self::User),
+            1 => Some(Self::Symbol),
+            2 => Some(Self::Tenant),
+            3 => Some(Self::Session),
+            _ => None,
+        }
     }
 
     /// The field's value in `context`; an empty text is absent.
+    #[inline]
     pub(crate) fn of<C: Context + ?Sized>(self, context: &C) -> Option<&str> {
         let value = match self {
             Self::User => context.user(),
@@ -113,6 +126,9 @@ pub struct RequestContext {
     /// In which session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// The variant that the caller asks for by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// Everything else, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Attribute>,
@@ -144,6 +160,10 @@ impl Context for RequestContext {
 
     fn session(&self) -> Option<&str> {
         self.session.as_deref()
+    }
+
+    fn requested_variant(&self) -> Option<&str> {
+        self.variant.as_deref()
     }
 
     fn attribute(&self, name: &str) -> Option<AttributeValue<'_>> {

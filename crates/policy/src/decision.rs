@@ -1,41 +1,165 @@
 use std::fmt;
 
-use lockgate_package::Digest;
 use serde::{Deserialize, Serialize};
 
-/// Which model version serves a request, and why. The texts borrow from the bundle.
-#[derive(Debug, Clone, Copy, PartialEq)]
+use crate::bundle::{Bundle, RouteView, ShadowView, VariantView};
+
+/// Which variant serves a request, and why. Deciding finds places only; the methods read what lies there in the bundle.
+#[derive(Clone, Copy)]
 pub struct Decision<'b> {
-    /// The route that was asked for.
-    pub route: &'b str,
-    /// The route's place among the bundle's routes, which are sorted by name.
+    bundle: &'b Bundle,
+    /// The place of the route's definition among those of the bundle.
     pub route_index: u32,
-    /// The chosen variant.
-    pub variant: &'b str,
     /// The variant's place among the route's variants, in the order of the source.
     pub variant_index: u32,
-    /// The variant's payload, JSON text.
-    pub payload: Option<&'b str>,
-    /// The variant's model.
-    pub model: &'b str,
-    /// The model's version.
-    pub version: &'b str,
-    /// The package that the bundle pins for this model version.
-    pub package: Digest,
-    /// Where the version runs.
-    pub placement: Placement,
     /// Why this variant, in OpenFeature's words.
     pub reason: Reason,
     /// The step of the precedence that decided.
     pub step: Step,
-    /// The test group, symbol rollout or rule that matched.
-    pub rule: Option<&'b str>,
-    /// The layer whose hash space a split was looked up in.
-    pub layer: Option<&'b str>,
-    /// The unit's bucket in that layer, 0 … 99 999.
+    /// The unit's bucket in the layer that decided.
     pub bucket: Option<u32>,
+    /// The stage of the ramp that is in force.
+    pub stage: Option<u32>,
+    /// The number of the switchback's window.
+    pub window: Option<u32>,
     /// Whether the unit that the split sticks to was missing, so that the baseline serves.
     pub unit_missing: bool,
+    /// Whether the unit is held out, so that the baseline serves.
+    pub holdout: bool,
+    /// Whether a window of a switchback has only begun, so that the baseline serves.
+    pub washout: bool,
+    /// Whether the variant cannot serve, and none that could have stood in for it.
+    pub unavailable: bool,
+    /// The place of the variant that this one stands in for.
+    pub intended_index: Option<u32>,
+    /// The place of [`rule`](Self::rule) and [`layer`](Self::layer) in the bundle: decisions of one bundle that have it in
+    /// common have these in common.
+    pub target_index: Option<u32>,
+    /// Which of the route's shadows run; bit 0 is the first one.
+    pub shadow_mask: u32,
+}
+
+impl<'b> Decision<'b> {
+    /// The decision for the variant at this place, as long as no step has said otherwise.
+    #[inline]
+    pub(crate) fn new(bundle: &'b Bundle, route_index: u32, variant_index: u32) -> Self {
+        Self {
+            bundle,
+            route_index,
+            variant_index,
+            reason: Reason::Default,
+            step: Step::Default,
+            bucket: None,
+            stage: None,
+            window: None,
+            unit_missing: false,
+            holdout: false,
+            washout: false,
+            unavailable: false,
+            intended_index: None,
+            target_index: None,
+            shadow_mask: 0,
+        }
+    }
+
+    /// The route, in the definition that decided.
+    #[inline]
+    pub fn route(&self) -> RouteView<'b> {
+        RouteView::new(self.bundle.reader(), self.route_index)
+    }
+
+    /// The variant that serves.
+    #[inline]
+    pub fn variant(&self) -> VariantView<'b> {
+        self.route().variant_at(self.variant_index)
+    }
+
+    /// The variant that should have served but is unavailable.
+    pub fn intended(&self) -> Option<VariantView<'b>> {
+        self.intended_index.map(|index| self.route().variant_at(index))
+    }
+
+    /// The permitted request, holdout, test group, symbol rollout or rule that matched.
+    pub fn rule(&self) -> Option<&'b str> {
+        self.names().0
+    }
+
+    /// The layer whose hash space a bucket was looked up in.
+    pub fn layer(&self) -> Option<&'b str> {
+        self.names().1
+    }
+
+    /// [`rule`](Self::rule) and [`layer`](Self::layer).
+    pub fn names(&self) -> (Option<&'b str>, Option<&'b str>) {
+        self.target_index.and_then(|index| self.bundle.target_names(index)).unwrap_or_default()
+    }
+
+    /// The shadows that run.
+    pub fn shadows(&self) -> impl Iterator<Item = ShadowView<'b>> + use<'b> {
+        let (route, mask) = (self.route(), self.shadow_mask);
+        (0..u32::BITS)
+            .filter(move |index| mask >> index & 1 != 0)
+            .filter_map(move |index| route.shadow(index))
+    }
+}
+
+/// Decisions are equal when they say the same; those of two bundles may.
+impl PartialEq for Decision<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |decision: &Self| {
+            let Decision { reason, step, bucket, stage, window, .. } = *decision;
+            let flags = (decision.unit_missing, decision.holdout, decision.washout, decision.unavailable);
+            (reason, step, bucket, stage, window, flags)
+        };
+        said(self) == said(other)
+            && self.route().scope() == other.route().scope()
+            && self.variant() == other.variant()
+            && self.intended() == other.intended()
+            && self.names() == other.names()
+            && self.shadows().eq(other.shadows())
+    }
+}
+
+impl fmt::Debug for Decision<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rule, layer) = self.names();
+        f.debug_struct("Decision")
+            .field("route", &self.route())
+            .field("variant", &self.variant().name)
+            .field("reason", &self.reason)
+            .field("step", &self.step)
+            .field("rule", &rule)
+            .field("layer", &layer)
+            .field("bucket", &self.bucket)
+            .field("stage", &self.stage)
+            .field("window", &self.window)
+            .field("unit_missing", &self.unit_missing)
+            .field("holdout", &self.holdout)
+            .field("washout", &self.washout)
+            .field("unavailable", &self.unavailable)
+            .field("intended", &self.intended().map(|variant| variant.name))
+            .field("shadows", &self.shadows().map(|shadow| shadow.name).collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// What the shell may spend on a shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ShadowLimits {
+    /// Requests per second.
+    pub rate: u32,
+    /// Requests at once.
+    pub concurrency: u32,
+    /// Bytes of a request; a larger one is not copied.
+    pub bytes: u32,
+    /// Milliseconds until its answer is no longer waited for.
+    pub deadline_ms: u32,
+}
+
+impl Default for ShadowLimits {
+    fn default() -> Self {
+        Self { rate: 10, concurrency: 2, bytes: 1 << 20, deadline_ms: 1000 }
+    }
 }
 
 /// The bundle has no route of this name.

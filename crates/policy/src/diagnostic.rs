@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::Position;
 
-/// One thing that is wrong with a policy source, and where.
+/// One thing that is wrong with a policy source, or that looks wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Diagnostic {
@@ -24,21 +24,54 @@ pub struct Diagnostic {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// How much it matters.
+    pub severity: Severity,
+    /// A stable name for this kind of warning, `never-matches`. Errors have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// How much a diagnostic matters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The policy cannot be used.
+    #[default]
+    Error,
+    /// The policy can be used, but hardly does what its author meant.
+    Warning,
 }
 
 impl Diagnostic {
+    /// An error at a place; an empty path means the document as a whole.
+    pub(crate) fn error(file: &str, position: Position, path: String, message: impl Into<String>) -> Self {
+        let Position { line, column } = position;
+        Self {
+            line,
+            column,
+            file: file.to_owned(),
+            path,
+            message: message.into(),
+            expected: None,
+            hint: None,
+            severity: Severity::Error,
+            code: None,
+        }
+    }
+
     /// What concerns the document as a whole.
     pub(crate) fn of_document(file: &str, message: impl Into<String>) -> Self {
-        let Position { line, column } = Position::START;
-        let (file, path, message) = (file.to_owned(), String::new(), message.into());
-        Self { line, column, file, path, message, expected: None, hint: None }
+        Self::error(file, Position::START, String::new(), message)
     }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, file, path, message, expected, hint } = self;
+        let Self { line, column, file, path, message, expected, hint, severity, code } = self;
         write!(f, "{file}:{line}:{column}: ")?;
+        if *severity == Severity::Warning {
+            write!(f, "warning[{}]: ", code.as_deref().unwrap_or("warning"))?;
+        }
         if !path.is_empty() {
             write!(f, "{path}: ")?;
         }
@@ -129,6 +162,11 @@ pub(crate) fn list_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// "did you mean …?" for the candidate that `found` most likely misspells.
 pub(crate) fn suggestion<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(found, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+/// The candidate that `found` most likely misspells.
+pub(crate) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = found.chars().count();
     // In one or two letters every other name would be a slip of the pen.
     let tolerance = (length / 3).min(3);
@@ -138,5 +176,5 @@ pub(crate) fn suggestion<'a>(found: &str, candidates: impl IntoIterator<Item = &
         .map(|candidate| (strsim::damerau_levenshtein(found, candidate), candidate))
         .filter(|(distance, _)| *distance <= tolerance)
         .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+        .map(|(_, candidate)| candidate)
 }

@@ -11,23 +11,34 @@
 //! `compiler`, so that the core's `policy` module carries the evaluator alone.
 //!
 //! [`Bundle::decide`] is a pure function of the bundle, the context, the time and the list of unavailable packages: it
-//! allocates nothing, and a bundle that has loaded cannot make it fail. `docs/policy.md` is the reference of the language,
+//! allocates nothing, and a bundle that has loaded cannot make it fail. `docs/policy-reference.md` is the reference of the language,
 //! `docs/policy-semantics.md` says what a decision depends on, and `docs/hashing.md` fixes the hash byte by byte.
 //!
 //! This crate knows nothing of files, clocks, networks or of what a model computes; times, bytes and digests come in as
 //! arguments.
 
 mod bundle;
+mod clock;
 mod context;
 mod decision;
 mod evaluate;
 mod hash;
+mod lists;
+mod message;
+mod moment;
+mod profiles;
+mod semver;
 
-pub use bundle::{Bundle, LoadError, ModelView, RouteView, VariantView};
+pub use bundle::{Bundle, BundleHeader, LoadError, ModelView, RouteView, ShadowView, VariantView};
 pub use context::{Attribute, AttributeValue, Context, Field, RequestContext};
-pub use decision::{Decision, Placement, Reason, Step, UnknownRoute};
-pub use hash::{BUCKETS, bucket};
+pub use decision::{Decision, Placement, Reason, ShadowLimits, Step, UnknownRoute};
+pub use hash::{Algorithm, BUCKETS, bucket};
+pub use lists::ListObject;
 
+#[cfg(feature = "compiler")]
+mod automaton;
+#[cfg(feature = "compiler")]
+mod cases;
 #[cfg(feature = "compiler")]
 mod check;
 #[cfg(feature = "compiler")]
@@ -35,26 +46,67 @@ mod compile;
 #[cfg(feature = "compiler")]
 mod diagnostic;
 #[cfg(feature = "compiler")]
+mod diff;
+#[cfg(feature = "compiler")]
 mod explain;
+#[cfg(feature = "compiler")]
+mod fmt;
+#[cfg(feature = "compiler")]
+mod import;
 #[cfg(feature = "compiler")]
 mod intervals;
 #[cfg(feature = "compiler")]
+mod language;
+#[cfg(feature = "compiler")]
+mod lint;
+#[cfg(feature = "compiler")]
 mod policy;
 #[cfg(feature = "compiler")]
+mod simulate;
+#[cfg(feature = "compiler")]
 mod source;
+#[cfg(feature = "compiler")]
+mod steps;
+#[cfg(feature = "compiler")]
+mod verify;
+#[cfg(feature = "compiler")]
+mod write;
 
+#[cfg(feature = "compiler")]
+pub use cases::{Case, CaseFailure, CaseResult, Cases, Difference, context_words, parse_cases};
 #[cfg(feature = "compiler")]
 pub use check::check;
 #[cfg(feature = "compiler")]
-pub use compile::{CompileOptions, PackageRef, compile};
+pub use compile::{CompileOptions, Compiled, Object, PackageRef, compile};
 #[cfg(feature = "compiler")]
-pub use diagnostic::{Diagnostic, Diagnostics};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 #[cfg(feature = "compiler")]
-pub use explain::{Trace, TraceDecision, TraceStep, explain};
-#[cfg(feature = "compiler")]
-pub use policy::{
-    AttributeTest, Comparison, Condition, Layer, Members, Model, ModelVersion, Origin, Override, Policy,
-    Route, Rule, Scalar, Serve, Share, Split, SymbolRollout, TestGroup, TextTest, Unit, Variant,
+pub use diff::{
+    Change, ListChange, Move, PackageChange, PolicyDiff, RouteDiff, RouteUnits, Status, StepDiff, UnitMove,
+    UnitsDiff, diff, diff_units,
 };
 #[cfg(feature = "compiler")]
+pub use explain::{DecidedShadow, Trace, TraceDecision, TraceShadow, TraceStep, explain};
+#[cfg(feature = "compiler")]
+pub use fmt::format_source;
+#[cfg(feature = "compiler")]
+pub use import::{Extent, ImportOptions, Imported, Loss, Models, PLACEHOLDER_MODEL, System, import};
+#[cfg(feature = "compiler")]
+pub use language::{reference, schema};
+#[cfg(feature = "compiler")]
+pub use lint::lint;
+#[cfg(feature = "compiler")]
+pub use policy::{
+    AttributeTest, Comparison, Condition, Experiment, Holdout, Layer, Members, Millis, Model, ModelVersion,
+    NamedLayer, Origin, Override, Pause, Policy, Ramp, Request, Route, RouteKey, RouteScope, Rule, Scalar,
+    Segment, Serve, Shadow, Share, Shares, Slice, Split, Stage, Switchback, SymbolRollout, TestGroup,
+    TextTest, Tier, TimeTest, Unit, UnitPart, Variant, VersionComparison, Window,
+};
+#[cfg(feature = "compiler")]
+pub use simulate::{Point, Simulation, StepCount, assume_approvals, simulate};
+#[cfg(feature = "compiler")]
 pub use source::{Entry, Node, PolicySource, Position, Value, parse, read};
+#[cfg(feature = "compiler")]
+pub use verify::{SourceMismatch, unit_lists, verify_source};
+#[cfg(feature = "compiler")]
+pub use write::write_source;

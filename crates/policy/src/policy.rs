@@ -8,8 +8,9 @@ use std::fmt;
 
 use lockgate_package::{Digest, Signature};
 
+use crate::decision::ShadowLimits;
 use crate::source::Position;
-use crate::{BUCKETS, Field, Placement};
+use crate::{Algorithm, BUCKETS, Field, Placement};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,12 +22,18 @@ pub struct Policy {
     pub version: Option<u64>,
     /// What the source says about model versions; `None` when it has no section `models`.
     pub models: Option<BTreeMap<ModelVersion, Model>>,
+    /// Times in which every ramp's clock stands still, sorted and apart from each other.
+    pub freezes: Vec<Pause>,
+    /// The tiers, lowest first; the first is everyone's.
+    pub tiers: Vec<Tier>,
     /// The named segments.
-    pub segments: BTreeMap<String, Members>,
+    pub segments: BTreeMap<String, Segment>,
     /// The named layers.
-    pub layers: BTreeMap<String, Layer>,
-    /// The routes.
-    pub routes: BTreeMap<String, Route>,
+    pub layers: BTreeMap<String, NamedLayer>,
+    /// The named holdouts.
+    pub holdouts: BTreeMap<String, Holdout>,
+    /// The routes, by scope and name.
+    pub routes: BTreeMap<RouteKey, Route>,
 }
 
 impl Policy {
@@ -35,6 +42,133 @@ impl Policy {
         let variants = self.routes.values().flat_map(|route| &route.variants);
         variants.map(|variant| &variant.model).collect()
     }
+
+    /// The names of all files with lists of units, as the source writes them.
+    pub fn list_files(&self) -> BTreeSet<&str> {
+        let segments = self.segments.values().flat_map(|segment| [&segment.include, &segment.exclude]);
+        let tiers = self.tiers.iter().map(|tier| &tier.members);
+        let steps = self.routes.values().flat_map(|route| {
+            let requests = route.requests.iter().map(|request| &request.members);
+            let groups = route.test_groups.iter().map(|group| &group.members);
+            let rollouts = route.symbol_rollouts.iter().map(|rollout| &rollout.members);
+            requests.chain(groups).chain(rollouts)
+        });
+        let members = segments.chain(tiers).chain(steps);
+        members.flat_map(|members| members.files.values().map(String::as_str)).collect()
+    }
+}
+
+/// Names one definition of a route: a name may be defined for the platform, for tenants, and for users.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteKey {
+    /// The name that callers ask for.
+    pub name: String,
+    /// Whose definition it is.
+    pub scope: RouteScope,
+}
+
+impl RouteKey {
+    /// The platform's definition of `name`.
+    pub fn platform(name: impl Into<String>) -> Self {
+        Self { name: name.into(), scope: RouteScope::default() }
+    }
+
+    /// The name of the route's own layer: `name`, `tenant/name`, `tenant/user/name` or `/user/name`.
+    pub fn layer_name(&self) -> String {
+        let escape = |text: &str| text.replace('%', "%25").replace('/', "%2F");
+        let RouteScope { tenant, user } = &self.scope;
+        let tenant = tenant.as_deref().map(escape);
+        match user.as_deref().map(escape) {
+            Some(user) => format!("{}/{user}/{}", tenant.unwrap_or_default(), self.name),
+            None => tenant.map_or_else(|| self.name.clone(), |tenant| format!("{tenant}/{}", self.name)),
+        }
+    }
+}
+
+/// Whose definition of a route it is; nobody's in particular is the platform's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteScope {
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// The user, of the tenant if there is one.
+    pub user: Option<String>,
+}
+
+/// Milliseconds since 1970-01-01T00:00Z.
+pub type Millis = i64;
+
+/// A time in which a ramp's clock stands still: from the first moment up to, not including, the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pause {
+    /// The first moment.
+    pub from: Millis,
+    /// The moment when it goes on; `None` when that is not known yet.
+    pub until: Option<Millis>,
+}
+
+/// The time in which a step can match: from the first moment up to, not including, the second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// The first moment.
+    pub from: Option<Millis>,
+    /// The moment when it is over.
+    pub until: Option<Millis>,
+}
+
+/// A level of service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tier {
+    /// Its name.
+    pub name: String,
+    /// Who has it; nobody needs to be listed in the lowest.
+    pub members: Members,
+    /// Where this was written.
+    pub origin: Origin,
+}
+
+/// A named group.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Segment {
+    /// Who belongs to it.
+    pub include: Members,
+    /// Who does not, whatever else says so.
+    pub exclude: Members,
+    /// Whoever fulfils this belongs to it too.
+    pub condition: Option<Condition>,
+    /// Where this was written.
+    pub origin: Origin,
+}
+
+/// A named hash space, with what is kept out of its experiments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamedLayer {
+    /// The hash space.
+    pub layer: Layer,
+    /// What its experiments and its holdout stick to.
+    pub unit: Unit,
+    /// The share that belongs to no experiment and gets the baseline.
+    pub holdout: Share,
+    /// Where this was written.
+    pub origin: Origin,
+}
+
+/// A slice of units that gets the baseline of some routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holdout {
+    /// Its hash space.
+    pub layer: Layer,
+    /// What it sticks to.
+    pub unit: Unit,
+    /// How much is held out.
+    pub share: Share,
+    /// The names of the routes; `None` means all.
+    pub routes: Option<BTreeSet<String>>,
+    /// Where this was written.
+    pub origin: Origin,
 }
 
 /// Where in the source something was written.
@@ -44,6 +178,13 @@ pub struct Origin {
     pub position: Position,
     /// The place within the document, `routes.eurusd-direction`.
     pub path: String,
+}
+
+/// The beginning of the document.
+impl Default for Origin {
+    fn default() -> Self {
+        Self { position: Position::START, path: String::new() }
+    }
 }
 
 /// A model and its semantic version, `eurusd_lstm@2.1.0`.
@@ -81,6 +222,8 @@ pub struct Layer {
     pub name: String,
     /// What goes into the hash.
     pub salt: String,
+    /// The hash.
+    pub algorithm: Algorithm,
 }
 
 /// Who belongs to a segment or group: whoever is in one of the lists or segments.
@@ -89,6 +232,8 @@ pub struct Layer {
 pub struct Members {
     /// Values by field.
     pub values: BTreeMap<Field, BTreeSet<String>>,
+    /// Files with further values, one a line, as the source names them.
+    pub files: BTreeMap<Field, String>,
     /// Names of segments whose members belong too.
     pub segments: BTreeSet<String>,
 }
@@ -103,12 +248,20 @@ pub struct Route {
     pub signature: Option<Signature>,
     /// Whether it is enabled; a disabled route serves its baseline.
     pub enabled: bool,
+    /// Who may know of it; `None` means everyone within its scope.
+    pub access: Option<Condition>,
+    /// The hash space of its own, which carries its name.
+    pub layer: Layer,
     /// The name of the variant that serves when the route is disabled or a split's unit is missing.
     pub baseline: String,
     /// The variants, in the order of the source.
     pub variants: Vec<Variant>,
+    /// What serves instead of an unavailable variant that has no such list of its own, in order.
+    pub fallbacks: Vec<String>,
     /// The overrides, in the order of the source; the first that names the context wins.
     pub overrides: Vec<Override>,
+    /// Who may ask for which variants.
+    pub requests: Vec<Request>,
     /// The test groups, in order.
     pub test_groups: Vec<TestGroup>,
     /// The symbol rollouts, in order.
@@ -117,6 +270,8 @@ pub struct Route {
     pub rules: Vec<Rule>,
     /// What serves when nothing before matched.
     pub default: Serve,
+    /// What runs beside the variant that serves.
+    pub shadows: Vec<Shadow>,
     /// Where this was written.
     pub origin: Origin,
 }
@@ -131,6 +286,10 @@ pub struct Variant {
     pub model: ModelVersion,
     /// What the caller receives beside the prediction, JSON text.
     pub payload: Option<String>,
+    /// Whether it may serve; a disabled variant is as good as unavailable.
+    pub enabled: bool,
+    /// What serves when it is unavailable, in order; `None` means what the route says.
+    pub fallbacks: Option<Vec<String>>,
     /// Where this was written.
     pub origin: Origin,
 }
@@ -145,6 +304,44 @@ pub struct Override {
     pub values: BTreeSet<String>,
     /// The variant's name.
     pub serve: String,
+    /// Where this was written.
+    pub origin: Origin,
+}
+
+/// Lets the members of a group have the variant that they ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Request {
+    /// Its name.
+    pub name: String,
+    /// Who may ask.
+    pub members: Members,
+    /// For which variants.
+    pub variants: Vec<String>,
+    /// Where this was written.
+    pub origin: Origin,
+}
+
+/// Gives a copy of some requests to a variant that does not serve.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Shadow {
+    /// Its name.
+    pub name: String,
+    /// The variant.
+    pub variant: String,
+    /// Which requests; `None` means all.
+    pub condition: Option<Condition>,
+    /// When.
+    pub window: Window,
+    /// What the sample sticks to.
+    pub unit: Unit,
+    /// How much of it.
+    pub sample: Share,
+    /// How much the shell may spend on it.
+    pub limits: ShadowLimits,
+    /// Where this was written.
+    pub origin: Origin,
 }
 
 /// Gives the members of a group a variant or a split.
@@ -155,6 +352,8 @@ pub struct TestGroup {
     pub name: String,
     /// Who belongs to it.
     pub members: Members,
+    /// When.
+    pub window: Window,
     /// What they get.
     pub serve: Serve,
     /// Where this was written.
@@ -169,6 +368,8 @@ pub struct SymbolRollout {
     pub name: String,
     /// The symbols, and segments of them.
     pub members: Members,
+    /// When.
+    pub window: Window,
     /// What they get.
     pub serve: Serve,
     /// Where this was written.
@@ -181,8 +382,10 @@ pub struct SymbolRollout {
 pub struct Rule {
     /// Its name.
     pub name: String,
-    /// The condition.
-    pub condition: Condition,
+    /// The condition; `None` for an experiment or a switchback of everyone.
+    pub condition: Option<Condition>,
+    /// When.
+    pub window: Window,
     /// What serves.
     pub serve: Serve,
     /// Where this was written.
@@ -197,6 +400,12 @@ pub enum Serve {
     Variant(String),
     /// Several, by bucket.
     Split(Split),
+    /// Several, by bucket, in stages.
+    Ramp(Ramp),
+    /// Several, by bucket, in a slice of a layer of its own. Rules only.
+    Experiment(Experiment),
+    /// Several, by unit and window of time. Not the default.
+    Switchback(Switchback),
 }
 
 /// The shares of variants in the hash space of a layer.
@@ -207,17 +416,98 @@ pub struct Split {
     pub unit: Unit,
     /// The hash space.
     pub layer: Layer,
-    /// Each variant's share; together they are 100 %.
+    /// Each variant's share.
+    pub shares: Shares,
+}
+
+/// Each variant's part of a hash space: in the order of the source in a layer with another system's hash, else in that of the
+/// names. The parts add up to the scale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares {
+    /// How many buckets there are: 100 000, or what the layer's algorithm has.
+    pub scale: u32,
+    /// Variant and number of buckets.
+    pub parts: Vec<(String, u32)>,
+}
+
+/// A schedule of splits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ramp {
+    /// What the splits stick to.
+    pub unit: Unit,
+    /// The hash space.
+    pub layer: Layer,
+    /// The variant that serves everyone before the first stage.
+    pub from: String,
+    /// When the first stage may begin.
+    pub start: Millis,
+    /// The stages, first one first; at least one.
+    pub stages: Vec<Stage>,
+    /// The highest stage that may be entered, counted from 1.
+    pub approved_stage: u32,
+    /// Whether the clock alone suffices.
+    pub automatic: bool,
+    /// Times in which the ramp's clock stands still, sorted and apart from each other. The policy's freezes are not among them.
+    pub pauses: Vec<Pause>,
+}
+
+/// A stage of a ramp.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stage {
+    /// Each variant's share.
+    pub shares: Shares,
+    /// Milliseconds on the ramp's clock after which the stage may be entered; each above that of the stage before.
+    pub offset: u64,
+}
+
+/// Variants in a slice of a layer that no other experiment of the layer touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Experiment {
+    /// The name of the layer in [`Policy::layers`].
+    pub layer: String,
+    /// Each variant's share of the whole layer; what is missing is not the experiment's.
     pub shares: BTreeMap<String, Share>,
 }
 
-/// What a split sticks to: one field, or several in this order. Never empty, no field twice.
+/// Whole windows of time for one variant after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Switchback {
+    /// What has windows of its own.
+    pub unit: Unit,
+    /// The variants, at least two, in the order of the source.
+    pub variants: Vec<String>,
+    /// When the first window begins.
+    pub start: Millis,
+    /// When it is over.
+    pub end: Option<Millis>,
+    /// The length of a window in milliseconds.
+    pub window: u64,
+    /// How much of its beginning is left out, less than the window.
+    pub washout: u64,
+    /// What the order of the variants is drawn with.
+    pub seed: String,
+}
+
+/// A part of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnitPart {
+    /// A field.
+    Field(Field),
+    /// An attribute, by name; it counts when it is a text.
+    Attribute(String),
+}
+
+/// What a split sticks to: one part, or several in this order. Never empty, no part twice, eight at most.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Unit(pub(crate) Vec<Field>);
+pub struct Unit(pub(crate) Vec<UnitPart>);
 
 impl Unit {
-    /// The fields.
-    pub fn fields(&self) -> &[Field] {
+    /// The parts.
+    pub fn parts(&self) -> &[UnitPart] {
         &self.0
     }
 }
@@ -265,10 +555,23 @@ pub enum Condition {
     Not(Box<Condition>),
     /// The context belongs to the segment.
     Segment(String),
+    /// The context has this tier or a higher one.
+    Tier(String),
     /// A test of a field.
     Field(Field, TextTest),
     /// A test of an attribute.
     Attribute(String, AttributeTest),
+    /// A test of the time.
+    Time(TimeTest),
+    /// The unit's bucket lies in a slice of a layer.
+    Bucket(Slice),
+    /// Another route would serve one of these variants.
+    Route {
+        /// The other route's name.
+        route: String,
+        /// The names of its variants.
+        serves: BTreeSet<String>,
+    },
 }
 
 /// A test of a text.
@@ -279,6 +582,75 @@ pub enum TextTest {
     Present,
     /// It is one of these.
     In(BTreeSet<String>),
+    /// It begins with one of these.
+    Prefix(BTreeSet<String>),
+    /// It ends with one of these.
+    Suffix(BTreeSet<String>),
+    /// It contains one of these.
+    Contains(BTreeSet<String>),
+    /// The regular expression, as written, finds a match in it.
+    Matches(String),
+    /// It is a semantic version that fulfils all of these.
+    Semver(Vec<(VersionComparison, semver::Version)>),
+}
+
+/// A relation between semantic versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VersionComparison {
+    /// Equal to.
+    Equal,
+    /// Not equal to.
+    NotEqual,
+    /// Before.
+    Less,
+    /// Before or equal to.
+    LessOrEqual,
+    /// After.
+    Greater,
+    /// After or equal to.
+    GreaterOrEqual,
+}
+
+/// A test of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimeTest {
+    /// At or after this moment.
+    From(Millis),
+    /// Before this moment.
+    Until(Millis),
+    /// By the clock on the wall: milliseconds of the day.
+    Daily {
+        /// The first moment.
+        from: u32,
+        /// The moment when it is over; over midnight when it is not above `from`.
+        until: u32,
+        /// Minutes by which the clock on the wall is ahead of UTC.
+        offset: i32,
+    },
+    /// On some days of the week.
+    Weekdays {
+        /// Bit 0 is Monday.
+        days: u8,
+        /// Minutes by which the clock on the wall is ahead of UTC.
+        offset: i32,
+    },
+}
+
+/// A slice of a hash space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Slice {
+    /// The hash space.
+    pub layer: Layer,
+    /// What is hashed.
+    pub unit: Unit,
+    /// How many buckets there are.
+    pub scale: u32,
+    /// The first bucket.
+    pub from: u32,
+    /// The first bucket behind it.
+    pub below: u32,
 }
 
 /// A test of an attribute.
@@ -291,6 +663,12 @@ pub enum AttributeTest {
     In(Vec<Scalar>),
     /// It is a number that stands in this relation to the operand.
     Compare(Comparison, f64),
+    /// It is a text that fulfils this.
+    Text(TextTest),
+    /// It is a moment at or after this one.
+    From(Millis),
+    /// It is a moment before this one.
+    Until(Millis),
 }
 
 /// A value that an attribute can be equal to.

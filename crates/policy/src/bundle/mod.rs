@@ -1,24 +1,40 @@
 //! The binary policy: loading, checking once, and reading in place.
 
 pub(crate) mod format;
+mod reader;
 mod validate;
+mod views;
+
+use std::sync::Arc;
 
 use lockgate_package::{
-    AlignedBytes, Digest, Envelope, EnvelopeError, Kind, MessagePackReader, SectionRange, Signature,
-    UnexpectedMessagePack,
+    AlignedBytes, Digest, Envelope, EnvelopeError, Kind, MessagePackReader, UnexpectedMessagePack,
 };
 
 use crate::Placement;
-use crate::hash::set_hash;
-use format::{NONE, ROUTE_NAMES, Record, Section, Table, Word};
+use crate::hash::{Algorithm, BucketPrefix, set_hash};
+use crate::lists::ListObject;
+use format::{NONE, Name, ROUTE_NAMES, Section, Shard};
+use reader::Table;
+
+pub(crate) use reader::Reader;
+pub use views::{ModelView, RouteView, ShadowView, VariantView};
 
 /// Why bytes are no usable bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The envelope around the bundle cannot be opened.
+    /// The envelope around the bundle or a unit list cannot be opened.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
+    /// A format that was never released.
+    #[error("the policy bundle has format {major}.{minor}, this program reads 2.x; compile the policy again")]
+    OldFormat {
+        /// The first number of its format.
+        major: u16,
+        /// The second.
+        minor: u16,
+    },
     /// The envelope is intact, but what it holds makes no sense.
     #[error("the policy bundle is malformed: section `{section}`: {problem}")]
     Malformed {
@@ -26,6 +42,29 @@ pub enum LoadError {
         section: &'static str,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The unit list's envelope is intact, but what it holds makes no sense.
+    #[error("the unit list sha256:{digest} is malformed: {problem}")]
+    MalformedList {
+        /// The unit list.
+        digest: Digest,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A decision could take longer than any request may.
+    #[error(
+        "a decision on route `{route}` could take more than {} tests; let its conditions ask fewer segments and routes",
+        format::MAX_TESTS
+    )]
+    TooCostly {
+        /// The route's name.
+        route: String,
+    },
+    /// A unit list that the bundle needs is not at hand.
+    #[error("the policy bundle needs the unit list sha256:{digest}; load it together with the bundle")]
+    MissingObject {
+        /// SHA-256 of the list's content.
+        digest: Digest,
     },
 }
 
@@ -58,34 +97,128 @@ impl Meta {
     }
 }
 
-/// A loaded policy bundle. It owns its bytes and reads them where they lie.
-#[derive(Debug, Clone)]
+/// What a bundle says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BundleHeader {
+    /// The bundle's version, which only ever grows.
+    pub version: u64,
+    /// The digest of the bundle that this one replaces.
+    pub parent: Option<Digest>,
+    /// SHA-256 of the bundle's content.
+    pub digest: Digest,
+}
+
+/// A loaded policy bundle. It owns its bytes and reads them where they lie; only the texts, which must be known to be UTF-8
+/// whenever one is read, are held a second time, and the beginning of what is hashed for each layer is kept hashed.
+#[derive(Clone)]
 pub struct Bundle {
     envelope: Envelope,
     version: u64,
     parent: Option<Digest>,
-    sections: [SectionRange; Section::ALL.len()],
+    tables: [Table; Section::ALL.len()],
+    texts: Box<str>,
+    /// By layer, what all its messages begin with; `None` for another system's hash.
+    prefixes: Box<[Option<BucketPrefix>]>,
+    /// The unit lists, in the order of the section `objects`.
+    objects: Arc<[ListObject]>,
 }
 
 impl Bundle {
     /// Opens a bundle and checks it once, so that [`decide`](Self::decide) has nothing left to fail on.
     ///
     /// # Errors
-    /// An envelope that cannot be opened (not one, damaged, of another kind or a newer format), or one whose content makes
-    /// no sense.
+    /// An envelope that cannot be opened (not one, damaged, of another kind or a newer format), one whose content makes
+    /// no sense, or a bundle that needs unit lists.
     pub fn load(bytes: AlignedBytes) -> Result<Self, LoadError> {
+        Self::load_with(bytes, Vec::new())
+    }
+
+    /// Opens a bundle together with the unit lists that it needs, in any order; further ones are put aside.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), a unit list that cannot be opened, or one that is not among `objects`.
+    pub fn load_with(bytes: AlignedBytes, objects: Vec<AlignedBytes>) -> Result<Self, LoadError> {
+        let mut bundle = Self::open(bytes)?;
+        let mut opened: Vec<ListObject> = Vec::with_capacity(objects.len());
+        for object in objects {
+            opened.push(ListObject::open(object)?);
+        }
+        let mut lists = Vec::with_capacity(opened.len());
+        for digest in bundle.objects() {
+            let at = opened.iter().position(|object| object.digest() == digest);
+            let at = at.ok_or(LoadError::MissingObject { digest })?;
+            lists.push(opened.remove(at));
+        }
+        bundle.objects = lists.into();
+        validate::validate(&bundle)?;
+        let reader = bundle.reader();
+        let prefixes = reader.all::<format::Layer>().map(|layer| {
+            let own = layer.algorithm() == Some(Algorithm::Lockgate);
+            own.then(|| BucketPrefix::new(reader.text(layer.salt)))
+        });
+        bundle.prefixes = prefixes.collect();
+        Ok(bundle)
+    }
+
+    /// The unit lists that a bundle needs.
+    ///
+    /// # Errors
+    /// An envelope that cannot be opened.
+    pub fn required_objects(bytes: &[u8]) -> Result<Vec<Digest>, LoadError> {
+        Ok(Self::open(AlignedBytes::copy_of(bytes))?.objects().collect())
+    }
+
+    /// What a bundle says of itself; it needs no unit lists for that.
+    ///
+    /// # Errors
+    /// An envelope that cannot be opened.
+    pub fn header(bytes: &[u8]) -> Result<BundleHeader, LoadError> {
+        let bundle = Self::open(AlignedBytes::copy_of(bytes))?;
+        Ok(BundleHeader { version: bundle.version, parent: bundle.parent, digest: bundle.digest() })
+    }
+
+    /// Opens the envelope and finds the sections, whose content is not checked yet.
+    fn open(bytes: AlignedBytes) -> Result<Self, LoadError> {
         let envelope = Envelope::open(bytes, Kind::Bundle, format::FORMAT)?;
+        let (major, minor) = envelope.format();
+        if major < format::FORMAT.0 {
+            return Err(LoadError::OldFormat { major, minor });
+        }
         let meta = Meta::read(envelope.meta())
             .map_err(|_| LoadError::Malformed { section: "meta", problem: "it cannot be read" })?;
-        let mut sections = [SectionRange::default(); Section::ALL.len()];
-        for (section, range) in Section::ALL.iter().zip(&mut sections) {
-            *range = envelope
-                .section(section.name())
-                .ok_or(LoadError::Malformed { section: section.name(), problem: "it is missing" })?;
+        let mut tables = [Table::default(); Section::ALL.len()];
+        for (section, table) in Section::ALL.iter().zip(&mut tables) {
+            let range = envelope.section(section.name()).unwrap_or_default();
+            let malformed = |problem| LoadError::Malformed { section: section.name(), problem };
+            let (start, count) = match section.record_words() {
+                0 => (range.offset, range.len),
+                // Sections begin at multiples of 64 bytes.
+                words if range.len.is_multiple_of(4 * words) => (range.offset / 4, range.len / (4 * words)),
+                _ => return Err(malformed("its length is no multiple of a record")),
+            };
+            // The highest number stands for something else.
+            let count = u32::try_from(count).ok().filter(|count| *count != u32::MAX);
+            *table = Table { start, count: count.ok_or_else(|| malformed("it is too large"))? };
         }
-        let bundle = Self { envelope, version: meta.version, parent: meta.parent, sections };
-        validate::validate(&bundle)?;
+        let (version, parent) = (meta.version, meta.parent);
+        let mut bundle = Self {
+            envelope,
+            version,
+            parent,
+            tables,
+            texts: Box::default(),
+            prefixes: Box::default(),
+            objects: Arc::default(),
+        };
+        let texts = std::str::from_utf8(bundle.reader().section(Section::Texts));
+        let malformed = LoadError::Malformed { section: Section::Texts.name(), problem: "it is not UTF-8" };
+        bundle.texts = texts.map_err(|_| malformed)?.into();
         Ok(bundle)
+    }
+
+    fn objects(&self) -> impl Iterator<Item = Digest> {
+        self.reader().all::<format::Object>().map(|object| Digest(object.digest.0))
     }
 
     /// The bundle's version, which only ever grows.
@@ -108,195 +241,101 @@ impl Bundle {
         self.envelope.as_bytes()
     }
 
-    /// How many routes there are.
+    /// The policy that was compiled, in its canonical source form, when the bundle carries it.
+    pub fn source(&self) -> Option<&str> {
+        let source = self.reader().section(Section::Source);
+        std::str::from_utf8(source).ok().filter(|source| !source.is_empty())
+    }
+
+    /// How many definitions of routes there are.
     pub fn route_count(&self) -> usize {
-        self.routes_table().len() as usize
+        self.reader().count::<format::Route>() as usize
     }
 
-    /// The routes, sorted by name.
+    /// All definitions of routes, sorted by name, tenant and user.
     pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
-        let records = self.routes_table().iter();
-        records.zip(0..).map(|(record, index)| RouteView { bundle: self, index, record })
+        let reader = self.reader();
+        (0..reader.count::<format::Route>()).map(move |index| RouteView::new(reader, index))
     }
 
-    /// The route called `name`.
+    /// The definition at this place.
+    pub fn route_at(&self, index: u32) -> Option<RouteView<'_>> {
+        let reader = self.reader();
+        (index < reader.count::<format::Route>()).then(|| RouteView::new(reader, index))
+    }
+
+    /// The platform's definition of the route called `name`.
     pub fn route(&self, name: &str) -> Option<RouteView<'_>> {
-        let index = self.find(ROUTE_NAMES, name, set_hash(name))?;
-        Some(RouteView { bundle: self, index, record: self.routes_table().get(index) })
+        self.definition(name, None, None)
+    }
+
+    /// The definition of the route called `name` for exactly this scope.
+    pub fn definition(&self, name: &str, tenant: Option<&str>, user: Option<&str>) -> Option<RouteView<'_>> {
+        let reader = self.reader();
+        let name: Name = reader.get(reader.find(ROUTE_NAMES, name, || set_hash(name))?);
+        let (route, users) = match tenant {
+            None => (name.platform, name.users),
+            Some(tenant) => {
+                let place = reader.value(name.tenants, tenant, || set_hash(tenant))?;
+                let format::Tenant { route, users } = reader.get(place);
+                (route, users)
+            }
+        };
+        let route = match user {
+            None => route,
+            Some(user) => {
+                let place = reader.value(users, user, || set_hash(user))?;
+                reader.get::<format::ScopedRoute>(place).route
+            }
+        };
+        (route != NONE).then(|| RouteView::new(reader, route))
     }
 
     /// The model versions that the bundle pins, sorted by name and version text. One that no variant uses is not among them.
     pub fn models(&self) -> impl Iterator<Item = ModelView<'_>> {
-        (0..self.table::<format::Model>(Section::Models).len()).map(|index| self.model(index))
+        let reader = self.reader();
+        (0..reader.count::<format::Model>()).map(move |index| ModelView::new(reader, index))
     }
 
-    fn routes_table(&self) -> Table<'_, format::Route> {
-        self.table(Section::Routes)
+    /// The rule and the layer that a decision with this [`target_index`](crate::Decision::target_index) names.
+    pub fn target_names(&self, target_index: u32) -> Option<(Option<&str>, Option<&str>)> {
+        let reader = self.reader();
+        (target_index < reader.count::<format::Label>()).then(|| views::names_of(reader, target_index))
     }
 
-    pub(crate) fn bytes(&self, section: Section) -> &[u8] {
-        self.sections.get(section as usize).map_or(&[], |range| self.envelope.bytes_of(*range))
+    #[inline]
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader::new(self)
     }
 
-    pub(crate) fn table<R: Record>(&self, section: Section) -> Table<'_, R> {
-        Table::new(self.bytes(section))
+    /// The object at this place of the section `objects`.
+    #[cfg(feature = "compiler")]
+    pub(crate) fn list_object(&self, place: u32) -> Option<&ListObject> {
+        self.objects.get(place as usize)
     }
 
-    /// The bytes of string `index`.
-    pub(crate) fn text_bytes(&self, index: u32) -> &[u8] {
-        let offsets = self.table::<Word>(Section::StringOffsets);
-        let (start, end) = (offsets.get(index).value, offsets.get(index.saturating_add(1)).value);
-        self.bytes(Section::StringBytes).get(start as usize..end as usize).unwrap_or_default()
+    /// What all messages of a layer begin with; `None` for another system's hash.
+    #[inline]
+    pub(crate) fn prefix(&self, layer: u32) -> Option<&BucketPrefix> {
+        self.prefixes.get(layer as usize).and_then(Option::as_ref)
     }
 
-    /// String `index`.
-    pub(crate) fn text(&self, index: u32) -> &str {
-        std::str::from_utf8(self.text_bytes(index)).unwrap_or_default()
-    }
-
-    /// String `index`, unless it is [`NONE`].
-    pub(crate) fn optional_text(&self, index: u32) -> Option<&str> {
-        (index != NONE).then(|| self.text(index))
-    }
-
-    /// The place of `text` among the members of a set; `hash` is its [`set_hash`].
-    pub(crate) fn find(&self, set: u32, text: &str, hash: u64) -> Option<u32> {
-        let set = self.table::<format::Set>(Section::Sets).get(set);
-        let members = self.table::<Word>(Section::SetMembers);
-        let is_text = |member: u32| {
-            self.text_bytes(members.get(set.members_start.saturating_add(member)).value) == text.as_bytes()
-        };
-        if set.table_len == 0 {
-            return (0..set.members_count).find(|member| is_text(*member));
-        }
-        let slots = self.table::<Word>(Section::SetTables);
-        // The table's length is a power of two, so the mask keeps the hash's lower bits.
-        let mask = set.table_len.saturating_sub(1);
-        let first = hash as u32 & mask;
-        for step in 0..set.table_len {
-            let slot = first.wrapping_add(step) & mask;
-            let member = slots.get(set.table_start.saturating_add(slot)).value.checked_sub(1)?;
-            if member < set.members_count && is_text(member) {
-                return Some(member);
-            }
-        }
-        None
-    }
-
-    pub(crate) fn model(&self, index: u32) -> ModelView<'_> {
-        let record = self.table::<format::Model>(Section::Models).get(index);
-        let digests = self.bytes(Section::Digests).get((index as usize).saturating_mul(32)..);
-        ModelView {
-            name: self.text(record.name),
-            version: self.text(record.version),
-            digest: Digest(digests.and_then(|rest| rest.first_chunk::<32>()).copied().unwrap_or_default()),
-            placement: placement(record.placement).unwrap_or_default(),
-        }
-    }
-
-    pub(crate) fn variant(&self, route: &format::Route, index: u32) -> VariantView<'_> {
-        let variants = self.table::<format::Variant>(Section::Variants);
-        let record = variants.get(route.variants_start.saturating_add(index));
-        let ModelView { name: model, version, digest, placement } = self.model(record.model);
-        let (name, payload) = (self.text(record.name), self.optional_text(record.payload));
-        VariantView { name, model, version, digest, placement, payload }
+    /// Whether a unit list contains a text; `hash` is its [`set_hash`].
+    pub(crate) fn lists(&self, list: u32, text: &str, hash: u64) -> bool {
+        let reader = self.reader();
+        let list: format::List = reader.get(list);
+        let shard = hash.checked_shr(64 - list.bits).unwrap_or_default() as u32;
+        let Shard { object } = reader.get(list.shards.start.wrapping_add(shard));
+        self.objects.get(object as usize).is_some_and(|object| object.contains(hash, text))
     }
 }
 
-fn placement(number: u32) -> Option<Placement> {
-    u8::try_from(number).ok().and_then(Placement::from_number)
-}
-
-/// A route of a bundle.
-#[derive(Clone, Copy)]
-pub struct RouteView<'b> {
-    bundle: &'b Bundle,
-    index: u32,
-    record: format::Route,
-}
-
-impl<'b> RouteView<'b> {
-    /// The route's name.
-    pub fn name(&self) -> &'b str {
-        self.bundle.text(self.record.name)
-    }
-
-    /// The route's place among the bundle's routes.
-    pub fn index(&self) -> u32 {
-        self.index
-    }
-
-    /// What the route is for, in words.
-    pub fn description(&self) -> Option<&'b str> {
-        self.bundle.optional_text(self.record.description)
-    }
-
-    /// Whether the route is enabled; a disabled one serves its baseline to everyone.
-    pub fn enabled(&self) -> bool {
-        self.record.flags & format::ENABLED != 0
-    }
-
-    /// What goes into the route's models and what comes out. Decoded on each call.
-    ///
-    /// # Errors
-    /// A signature that cannot be decoded.
-    pub fn signature(&self) -> Result<Signature, LoadError> {
-        let (start, len) = (self.record.signature_start as usize, self.record.signature_len as usize);
-        let bytes = self.bundle.bytes(Section::Signatures).get(start..).and_then(|rest| rest.get(..len));
-        rmp_serde::from_slice(bytes.unwrap_or_default()).map_err(|_| LoadError::Malformed {
-            section: Section::Signatures.name(),
-            problem: "a signature cannot be read",
-        })
-    }
-
-    /// The variant that serves when the route is disabled or a split's unit is missing.
-    pub fn baseline(&self) -> VariantView<'b> {
-        self.bundle.variant(&self.record, self.record.baseline)
-    }
-
-    /// The route's variants, in the order of the source.
-    pub fn variants(&self) -> impl Iterator<Item = VariantView<'b>> + use<'b> {
-        let (bundle, record) = (self.bundle, self.record);
-        (0..record.variants_count).map(move |index| bundle.variant(&record, index))
-    }
-
-    pub(crate) fn record(&self) -> format::Route {
-        self.record
-    }
-}
-
-impl std::fmt::Debug for RouteView<'_> {
+impl std::fmt::Debug for Bundle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RouteView({})", self.name())
+        write!(f, "Bundle(version {}, sha256:{})", self.version, self.digest())
     }
 }
 
-/// A variant of a route.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct VariantView<'b> {
-    /// The variant's name.
-    pub name: &'b str,
-    /// Its model.
-    pub model: &'b str,
-    /// The model's version.
-    pub version: &'b str,
-    /// The package that the bundle pins for this model version.
-    pub digest: Digest,
-    /// Where the version runs.
-    pub placement: Placement,
-    /// What the caller receives beside the prediction, JSON text.
-    pub payload: Option<&'b str>,
-}
-
-/// A model version that the bundle pins to a package.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ModelView<'b> {
-    /// The model.
-    pub name: &'b str,
-    /// Its version.
-    pub version: &'b str,
-    /// SHA-256 of the package's content.
-    pub digest: Digest,
-    /// Where the version runs.
-    pub placement: Placement,
+pub(crate) fn placement(number: u32) -> Option<Placement> {
+    u8::try_from(number).ok().and_then(Placement::from_number)
 }

@@ -1,9 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::diagnostic::{Diagnostic, list_of, suggestion, write_key};
-use crate::policy::{Members, Origin};
-use crate::source::{Entry, Node, Position, Value};
+use crate::diagnostic::{Diagnostic, list_of, nearest, write_key};
+use crate::language::Mapping;
+use crate::policy::Origin;
+use crate::source::{Dropped, Entry, Node, Position, Value};
+
+/// With more problems than this, names are no longer compared with all others: a broken source of many megabytes must not
+/// take minutes to refuse.
+const SUGGESTIONS: usize = 200;
 
 /// A place within the document, built on the way down.
 pub(super) enum Path<'p> {
@@ -47,19 +52,51 @@ impl fmt::Display for Path<'_> {
 pub(super) struct Reader<'s> {
     pub(super) file: &'s str,
     pub(super) problems: Vec<Diagnostic>,
+    /// What was in the source and is not in the tree, because it has been reported.
+    pub(super) dropped: &'s BTreeSet<Dropped>,
 }
 
 /// A mapping with known keys.
 pub(super) struct Fields<'n> {
     pub(super) position: Position,
-    pub(super) known: &'n [&'n str],
+    pub(super) mapping: &'static Mapping,
     entries: &'n [Entry],
+    /// The known keys that are probably there under another name.
+    misspelt: Vec<&'static str>,
+    /// Whether there is a key that nobody knows.
+    unknown: bool,
 }
 
 impl<'n> Fields<'n> {
     pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
+
+    /// Whether the key is missing and not just misspelt, which is reported already.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        self.get(key).is_none() && !self.misspelt.contains(&key)
+    }
+
+    /// Whether there is a key that nobody knows, which is reported already.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.unknown
+    }
+
+    /// Whether none of these keys is there, nor misspelt.
+    pub(super) fn lacks_all(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| self.lacks(key))
+    }
+}
+
+/// Names that something may refer to.
+pub(super) struct NameSet<'a> {
+    /// What they are names of, `segment`.
+    pub(super) kind: &'static str,
+    /// Where they stand, `a segment of the section`.
+    pub(super) section: &'static str,
+    pub(super) names: BTreeSet<&'a str>,
+    /// Whether all of them could be read. If not, a name that is missing may well exist.
+    pub(super) complete: bool,
 }
 
 impl Reader<'_> {
@@ -71,36 +108,50 @@ impl Reader<'_> {
         expected: Option<String>,
         hint: Option<String>,
     ) {
-        self.report(position, path.to_string(), message.into(), expected, hint);
+        let error = Diagnostic::error(self.file, position, path.to_string(), message);
+        self.problems.push(Diagnostic { expected, hint, ..error });
     }
 
-    fn report(
-        &mut self,
-        position: Position,
-        path: String,
-        message: String,
-        expected: Option<String>,
-        hint: Option<String>,
-    ) {
-        let Position { line, column } = position;
-        let file = self.file.to_owned();
-        self.problems.push(Diagnostic { line, column, file, path, message, expected, hint });
+    /// Reports something at a place that has been read before.
+    pub(super) fn problem_at(&mut self, origin: &Origin, message: impl Into<String>, hint: Option<String>) {
+        let error = Diagnostic::error(self.file, origin.position, origin.path.clone(), message);
+        self.problems.push(Diagnostic { hint, ..error });
     }
 
     pub(super) fn origin(&self, position: Position, path: &Path<'_>) -> Origin {
         Origin { position, path: path.to_string() }
     }
 
+    /// A hint for what `found` most likely misspells.
+    pub(super) fn suggest<'a>(
+        &self,
+        found: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<String> {
+        self.nearest(found, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+    }
+
+    fn nearest<'a>(&self, found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        if self.problems.len() > SUGGESTIONS { None } else { nearest(found, candidates) }
+    }
+
     pub(super) fn wrong_type(&mut self, node: &Node, path: &Path<'_>, expected: &str) {
         let message = format!("found {}", node.value.describe());
         let wants_number = expected.contains("number") || expected.contains("percentage");
+        let wants_text = expected.starts_with("text") || expected.starts_with("a moment");
         let hint = match &node.value {
-            Value::Number(text) if expected == "text" => Some(format!("quote it: \"{text}\"")),
-            Value::Boolean(value) if expected == "text" => Some(format!("quote it: \"{value}\"")),
+            Value::Number(text) if wants_text => Some(format!("quote it: \"{text}\"")),
+            Value::Boolean(value) if wants_text => Some(format!("quote it: \"{value}\"")),
+            Value::Number(text) if expected.starts_with("a duration") => {
+                Some(format!("add the unit, such as `{text}s` or `{text}h`"))
+            }
             Value::Text(text) if wants_number => {
                 let bare = text.trim_end_matches('%').trim();
                 let what = if bare == text { "quotes" } else { "the percent sign" };
                 bare.parse::<f64>().is_ok().then(|| format!("without {what}: {bare}"))
+            }
+            Value::Text(text) if expected.starts_with("a list") => {
+                Some(format!("for a list of one, write `[{text}]`"))
             }
             _ => None,
         };
@@ -121,37 +172,95 @@ impl Reader<'_> {
         self.mapping(node, path).unwrap_or_default()
     }
 
-    /// The entries of a mapping that has been read before.
-    pub(super) fn entries_silently<'n>(&self, node: &'n Node) -> &'n [Entry] {
-        if let Value::Mapping(entries) = &node.value { entries } else { &[] }
-    }
-
-    /// The fields of a mapping that has been read before.
-    pub(super) fn fields_silently<'n>(&self, node: &'n Node) -> Option<Fields<'n>> {
-        match &node.value {
-            Value::Mapping(entries) => Some(Fields { position: node.position, known: &[], entries }),
-            _ => None,
-        }
-    }
-
-    /// A mapping all of whose keys are among `known`.
+    /// A mapping all of whose keys the language knows there.
     pub(super) fn fields<'n>(
         &mut self,
         node: &'n Node,
         path: &Path<'_>,
-        known: &'n [&'n str],
+        mapping: &'static Mapping,
     ) -> Option<Fields<'n>> {
         let entries = self.mapping(node, path)?;
-        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let message = format!("unknown key `{}`", entry.key);
-            let expected = format!(
-                "one of {}",
-                known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
-            );
-            let hint = suggestion(&entry.key, known.iter().copied());
-            self.problem(entry.position, path, message, Some(expected), hint);
+        let mut fields =
+            Fields { position: node.position, mapping, entries, misspelt: Vec::new(), unknown: false };
+        for entry in entries.iter().filter(|entry| !mapping.knows(&entry.key)) {
+            let nearest = self.nearest(&entry.key, mapping.names());
+            let hint = nearest.map(|candidate| format!("did you mean `{candidate}`?"));
+            let expected = format!("one of {}", quoted(mapping.names()));
+            self.problem(entry.position, path, format!("unknown key `{}`", entry.key), Some(expected), hint);
+            fields.unknown = true;
+            fields.misspelt.extend(nearest);
         }
-        Some(Fields { position: node.position, known, entries })
+        Some(fields)
+    }
+
+    /// A mapping all of whose keys the language knows there, or nothing.
+    pub(super) fn fields_or_nothing<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &Path<'_>,
+        mapping: &'static Mapping,
+    ) -> Option<Fields<'n>> {
+        if node.value == Value::Null {
+            let position = node.position;
+            return Some(Fields { position, mapping, entries: &[], misspelt: Vec::new(), unknown: false });
+        }
+        self.fields(node, path, mapping)
+    }
+
+    /// Whether all names in the section that stands at `key` could be read.
+    pub(super) fn is_complete(&self, fields: &Fields<'_>, key: &str, path: &Path<'_>) -> bool {
+        let readable = match fields.get(key) {
+            Some(node) => match node.value {
+                Value::Mapping(_) => true,
+                Value::List(_) => key == "tiers",
+                _ => false,
+            },
+            // What nobody knows may be this section.
+            None => !fields.unknown,
+        };
+        readable && self.lost_nothing(&path.key(key))
+    }
+
+    /// Whether everything that the source has at this place is in the tree.
+    pub(super) fn lost_nothing(&self, path: &Path<'_>) -> bool {
+        if self.dropped.is_empty() {
+            return true;
+        }
+        let (here, above) = (path.to_string(), path.parent().to_string());
+        !self.dropped.iter().any(|Dropped { path: at, key }| {
+            *at == here || (*at == above && matches!(path, Path::Key(_, name) if key == name))
+        })
+    }
+
+    /// Reports a key that must be there and is not.
+    pub(super) fn missing(&mut self, fields: &Fields<'_>, path: &Path<'_>, key: &str, expected: &str) {
+        if fields.lacks(key) {
+            let message = format!("the key `{key}` is missing");
+            self.problem(fields.position, path, message, Some(expected.to_owned()), None);
+        }
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required<'n>(
+        &mut self,
+        fields: &Fields<'n>,
+        path: &Path<'_>,
+        key: &str,
+        expected: &str,
+    ) -> Option<&'n Node> {
+        self.missing(fields, path, key, expected);
+        fields.get(key)
+    }
+
+    /// Reads what stands at a key: nothing when the key is not there, `Some(None)` when it cannot be read.
+    pub(super) fn at<'n, T>(
+        &mut self,
+        fields: &Fields<'n>,
+        path: &Path<'_>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &'n Node, &Path<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        fields.get(key).map(|node| read(self, node, &path.key(key)))
     }
 
     /// The items of a list, none when it is none.
@@ -161,6 +270,24 @@ impl Reader<'_> {
         }
         self.wrong_type(node, path, "a list");
         &[]
+    }
+
+    /// The items of a list that has some.
+    pub(super) fn filled_list<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &Path<'_>,
+        expected: &str,
+    ) -> Option<&'n [Node]> {
+        let Value::List(items) = &node.value else {
+            self.wrong_type(node, path, "a list");
+            return None;
+        };
+        if items.is_empty() {
+            self.problem(node.position, path, "the list is empty", Some(expected.to_owned()), None);
+            return None;
+        }
+        Some(items)
     }
 
     pub(super) fn text<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n str> {
@@ -175,13 +302,8 @@ impl Reader<'_> {
     pub(super) fn filled_text<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n str> {
         let text = self.text(node, path)?;
         if text.is_empty() {
-            self.problem(
-                node.position,
-                path,
-                "the text is empty",
-                Some("at least one character".to_owned()),
-                None,
-            );
+            let expected = Some("at least one character".to_owned());
+            self.problem(node.position, path, "the text is empty", expected, None);
             return None;
         }
         Some(text)
@@ -209,20 +331,77 @@ impl Reader<'_> {
         set
     }
 
-    pub(super) fn unknown_segment(
-        &mut self,
-        position: Position,
-        path: String,
-        segment: &str,
-        segments: &BTreeMap<String, Members>,
-    ) {
-        let known = || segments.keys().map(String::as_str);
-        let expected = if segments.is_empty() {
-            "a segment of the section `segments`, which is missing or empty".to_owned()
-        } else {
-            format!("one of {}", list_of(known()))
-        };
-        let hint = suggestion(segment, known());
-        self.report(position, path, format!("unknown segment `{segment}`"), Some(expected), hint);
+    /// A list of texts without repetition, at least one.
+    pub(super) fn filled_set(&mut self, node: &Node, path: &Path<'_>) -> Option<BTreeSet<String>> {
+        self.filled_list(node, path, "at least one value")?;
+        let before = self.problems.len();
+        let set = self.set(node, path);
+        (self.problems.len() == before).then_some(set)
     }
+
+    /// A list of names that all exist, without repetition, in order.
+    pub(super) fn names_in(
+        &mut self,
+        node: &Node,
+        path: &Path<'_>,
+        known: &NameSet<'_>,
+    ) -> Option<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        let mut whole = matches!(node.value, Value::List(_));
+        let mut seen = BTreeSet::new();
+        for (item, index) in self.list(node, path).iter().zip(0..) {
+            let path = path.index(index);
+            let Some(name) = self.name_of(item, &path, known) else {
+                whole = false;
+                continue;
+            };
+            if !seen.insert(name) {
+                self.problem(item.position, &path, format!("`{name}` occurs twice in this list"), None, None);
+            }
+            names.push(name.to_owned());
+        }
+        whole.then_some(names)
+    }
+
+    /// A name that exists.
+    pub(super) fn name_of<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &Path<'_>,
+        known: &NameSet<'_>,
+    ) -> Option<&'n str> {
+        let name = self.text(node, path)?;
+        self.resolve(name, node.position, path, known).then_some(name)
+    }
+
+    /// Whether there is such a name; if not, that is reported.
+    pub(super) fn resolve(
+        &mut self,
+        name: &str,
+        position: Position,
+        path: &Path<'_>,
+        known: &NameSet<'_>,
+    ) -> bool {
+        if known.names.contains(name) {
+            return true;
+        }
+        if known.complete {
+            let all = || known.names.iter().copied();
+            let expected = match (known.section, known.names.is_empty()) {
+                ("", _) => format!("a {} of this route: {}", known.kind, list_of(all())),
+                (section, true) => {
+                    format!("a {} of the section `{section}`, which is missing or empty", known.kind)
+                }
+                (_, false) => format!("one of {}", list_of(all())),
+            };
+            let hint = self.suggest(name, all());
+            self.problem(position, path, format!("unknown {} `{name}`", known.kind), Some(expected), hint);
+        }
+        false
+    }
+}
+
+/// The keys in backticks.
+pub(super) fn quoted<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
+    keys.into_iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }

@@ -3,23 +3,14 @@
 use lockgate_package::{Datatype, Signature, TensorSpec};
 
 use super::reader::{Path, Reader};
-use crate::diagnostic::suggestion;
+use crate::language;
 use crate::source::{Node, Value, integer};
 
 pub(super) fn signature(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -> Option<Signature> {
-    let fields = reader.fields(node, path, &["inputs", "outputs"])?;
+    let fields = reader.fields(node, path, &language::SIGNATURE)?;
     let mut tensors = |key: &str| {
-        let Some(node) = fields.get(key) else {
-            let expected = format!("`{key}: [{{ name: …, datatype: …, shape: […] }}]`");
-            reader.problem(
-                fields.position,
-                path,
-                format!("the key `{key}` is missing"),
-                Some(expected),
-                None,
-            );
-            return None;
-        };
+        let expected = format!("`{key}: [{{ name: …, datatype: …, shape: […] }}]`");
+        let node = reader.required(&fields, path, key, &expected)?;
         let path = path.key(key);
         let mut specs: Vec<TensorSpec> = Vec::new();
         for (item, index) in reader.list(node, &path).iter().zip(0..) {
@@ -47,19 +38,9 @@ pub(super) fn signature(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -
 }
 
 fn tensor(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -> Option<TensorSpec> {
-    let keys = ["name", "datatype", "shape"];
-    let fields = reader.fields(node, path, &keys)?;
-    for key in keys {
-        if fields.get(key).is_none() {
-            let expected = "`{ name: <text>, datatype: <datatype>, shape: [<dimensions>] }`".to_owned();
-            reader.problem(
-                fields.position,
-                path,
-                format!("the key `{key}` is missing"),
-                Some(expected),
-                None,
-            );
-        }
+    let fields = reader.fields(node, path, &language::TENSOR)?;
+    for key in ["name", "datatype", "shape"] {
+        reader.missing(&fields, path, key, "`{ name: <text>, datatype: <datatype>, shape: [<dimensions>] }`");
     }
     let name =
         fields.get("name").and_then(|node| reader.filled_text(node, &path.key("name"))).map(str::to_owned);
@@ -71,7 +52,7 @@ fn tensor(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -> Option<Tenso
             let names = || Datatype::ALL.iter().map(|datatype| datatype.name());
             let expected =
                 format!("one of {}", Datatype::ALL.map(|datatype| format!("`{datatype}`")).join(", "));
-            let hint = suggestion(&text.to_ascii_uppercase(), names());
+            let hint = reader.suggest(&text.to_ascii_uppercase(), names());
             reader.problem(node.position, &path, format!("unknown datatype `{text}`"), Some(expected), hint);
         }
         datatype

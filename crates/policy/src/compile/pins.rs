@@ -5,17 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockgate_package::{Digest, Signature, TensorSpec};
 
 use super::writer::Writer;
-use super::{PackageRef, Problems, document};
+use super::{CompileOptions, PackageRef, Problems, document};
 use crate::Placement;
-use crate::bundle::format::{Model as ModelRecord, Section};
+use crate::bundle::format::{Model as ModelRecord, Sha256};
 use crate::diagnostic::{list_of, suggestion};
-use crate::policy::{ModelVersion, Origin, Policy, Route, Variant};
+use crate::policy::{ModelVersion, Origin, Policy, Route, RouteKey, Variant};
 
 /// The model versions of a bundle, and the signatures of its routes.
 #[derive(Default)]
 pub(super) struct Pins<'p> {
     models: BTreeMap<&'p ModelVersion, Pin>,
-    signatures: BTreeMap<&'p str, Signature>,
+    signatures: BTreeMap<&'p RouteKey, Signature>,
+}
+
+/// What a stand-in's digest is made of, before the model version.
+const STAND_IN: &str = "lockgate/stand-in/1";
+
+/// The digest that stands in for the package of a model version.
+pub(crate) fn stand_in(model_version: &str) -> Digest {
+    Digest::of(format!("{STAND_IN} {model_version}").as_bytes())
 }
 
 struct Pin {
@@ -32,9 +40,9 @@ impl Pins<'_> {
                 name: writer.text(&model.model),
                 version: writer.text(&model.version),
                 placement: pin.placement.number().into(),
+                digest: Sha256(pin.digest.0),
             };
-            writer.push(Section::Models, &record);
-            writer.bytes(Section::Digests, &pin.digest.0);
+            writer.push(&record);
         }
     }
 
@@ -43,7 +51,7 @@ impl Pins<'_> {
         self.models.get(model).map_or(0, |pin| pin.place)
     }
 
-    pub(super) fn signature(&self, route: &str) -> Option<&Signature> {
+    pub(super) fn signature(&self, route: &RouteKey) -> Option<&Signature> {
         self.signatures.get(route)
     }
 }
@@ -53,14 +61,15 @@ type Packages<'a> = BTreeMap<ModelVersion, &'a PackageRef>;
 pub(super) fn resolve<'p>(
     problems: &mut Problems<'_>,
     policy: &'p Policy,
-    packages: &[PackageRef],
+    options: &CompileOptions<'_>,
 ) -> Pins<'p> {
-    let packages = by_name(problems, packages);
+    let packages = by_name(problems, options.packages);
+    let stand_ins = options.stand_ins;
     let mut pins = Pins::default();
     let mut seen = BTreeSet::new();
     for variant in policy.routes.values().flat_map(|route| &route.variants) {
         if seen.insert(&variant.model)
-            && let Some(pin) = pin(problems, policy, &packages, variant)
+            && let Some(pin) = pin(problems, policy, &packages, variant, stand_ins)
         {
             pins.models.insert(&variant.model, pin);
         }
@@ -68,11 +77,14 @@ pub(super) fn resolve<'p>(
     for (pin, place) in pins.models.values_mut().zip(0..) {
         pin.place = place;
     }
-    for (name, route) in &policy.routes {
+    for (key, route) in &policy.routes {
         // The lack of a package has been reported already; the lack of a signature would only be its consequence.
         let pinned = route.variants.iter().all(|variant| pins.models.contains_key(&variant.model));
-        if let Some(signature) = signature(problems, &packages, route, pinned) {
-            pins.signatures.insert(name, signature);
+        let needed = pinned && !stand_ins;
+        if let Some(signature) = signature(problems, &packages, route, needed) {
+            pins.signatures.insert(key, signature);
+        } else if stand_ins {
+            pins.signatures.insert(key, Signature::default());
         }
     }
     pins
@@ -103,6 +115,7 @@ fn pin(
     policy: &Policy,
     packages: &Packages<'_>,
     variant: &Variant,
+    stand_ins: bool,
 ) -> Option<Pin> {
     let declared = policy.models.as_ref().and_then(|models| models.get(&variant.model));
     let placement = declared.map_or(Placement::default(), |model| model.placement);
@@ -117,6 +130,7 @@ fn pin(
             return None;
         }
         (Some(digest), _) | (None, Some(digest)) => digest,
+        (None, None) if stand_ins => stand_in(&variant.model.to_string()),
         (None, None) => {
             let message = format!("there is no package of `{}`", variant.model);
             let expected = "a package of this model version, or its digest in `models`".to_owned();
@@ -144,7 +158,7 @@ fn signature(
     problems: &mut Problems<'_>,
     packages: &Packages<'_>,
     route: &Route,
-    pinned: bool,
+    needed: bool,
 ) -> Option<Signature> {
     let known = route.variants.iter().filter_map(|variant| Some((variant, packages.get(&variant.model)?)));
     let mut reference = route.signature.as_ref().map(|signature| (signature, None));
@@ -162,7 +176,7 @@ fn signature(
             }
         }
     }
-    if reference.is_none() && pinned {
+    if reference.is_none() && needed {
         let message = "the route has no signature, and no package at hand says it".to_owned();
         let expected = "`signature: { inputs: […], outputs: […] }`".to_owned();
         let hint = "declare it, or say where the packages are with `--packages`".to_owned();

@@ -1,21 +1,31 @@
 use std::collections::BTreeMap;
 
-use crate::bundle::format::{Instruction, Layer as LayerRecord, REJECT, Record, Section, Set, Word};
+use crate::automaton;
+use crate::bundle::format::{
+    self, Attribute, Comparator, FIELDS, Layer as LayerRecord, REJECT, Record, Section, Set, SetMember,
+    SetSlot, Span, Text, UnitPart as UnitPartRecord, VariantPlace, VersionRelation, field_unit,
+};
 use crate::hash::set_hash;
-use crate::policy::Layer;
+use crate::policy::{Layer, Unit, UnitPart, VersionComparison, Window};
 
 /// Sets up to this size have no table: comparing a few short texts costs less than hashing one.
 const SMALL_SET: usize = 8;
 
-/// Collects the sections of a bundle. Texts, sets and layers that are equal are stored once.
-#[derive(Default)]
+/// The longest list that is stored once for all who have it.
+const LONGEST_SHARED: usize = 16;
+
+/// Collects the sections of a bundle. Texts, sets and other records that are referred to from several places are stored
+/// once.
 pub(super) struct Writer {
-    sections: [(Vec<u8>, u32); Section::ALL.len()],
-    texts: BTreeMap<String, u32>,
-    text_bytes: Vec<u8>,
-    text_ends: Vec<u32>,
-    sets: BTreeMap<Vec<u32>, u32>,
-    layers: BTreeMap<(String, String), u32>,
+    /// Bytes and number of records (of bytes, for a section of plain bytes) of every section.
+    sections: Vec<(Vec<u8>, u32)>,
+    texts: BTreeMap<String, Text>,
+    sets: BTreeMap<Vec<Text>, u32>,
+    automata: BTreeMap<String, u32>,
+    /// Lists of records, as they are written, by section.
+    lists: BTreeMap<(usize, Vec<u8>), Span>,
+    /// The first thing that could not be written.
+    failure: Option<String>,
 }
 
 /// A length as the bundle writes it; one that is too large is noticed when the sections are finished.
@@ -24,115 +34,232 @@ pub(super) fn count(len: usize) -> u32 {
 }
 
 impl Writer {
-    /// The number of records in a section so far.
-    pub(super) fn len(&self, section: Section) -> u32 {
-        self.sections.get(section as usize).map_or(0, |(_, len)| *len)
-    }
-
-    pub(super) fn push(&mut self, section: Section, record: &impl Record) {
-        if let Some((bytes, len)) = self.sections.get_mut(section as usize) {
-            record.write(bytes);
-            *len = len.saturating_add(1);
+    pub(super) fn new() -> Self {
+        Self {
+            sections: Section::ALL.iter().map(|_| (Vec::new(), 0)).collect(),
+            texts: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            automata: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            failure: None,
         }
     }
 
-    /// Appends bytes and returns where they lie.
-    pub(super) fn bytes(&mut self, section: Section, bytes: &[u8]) -> (u32, u32) {
-        let Some((all, len)) = self.sections.get_mut(section as usize) else { return (0, 0) };
+    /// The number of records so far.
+    pub(super) fn len<R: Record>(&self) -> u32 {
+        self.sections.get(R::SECTION as usize).map_or(0, |(_, len)| *len)
+    }
+
+    /// Appends a record and returns its place.
+    pub(super) fn push<R: Record>(&mut self, record: &R) -> u32 {
+        let Some((bytes, len)) = self.sections.get_mut(R::SECTION as usize) else { return 0 };
+        let place = *len;
+        record.write(bytes);
+        *len = len.saturating_add(1);
+        place
+    }
+
+    /// Appends records and returns where they lie.
+    pub(super) fn push_all<R: Record>(&mut self, records: &[R]) -> Span {
+        let start = self.len::<R>();
+        for record in records {
+            self.push(record);
+        }
+        Span { start, count: count(records.len()) }
+    }
+
+    /// Where these records lie one behind the other; appends them the first time. Long lists are appended every time: a
+    /// loader wants a bundle's lists to be about as long as the bundle.
+    pub(super) fn shared_all<R: Record>(&mut self, records: &[R]) -> Span {
+        if records.len() > LONGEST_SHARED {
+            return self.push_all(records);
+        }
+        let mut bytes = Vec::new();
+        records.iter().for_each(|record| record.write(&mut bytes));
+        let key = (R::SECTION as usize, bytes);
+        if let Some(span) = self.lists.get(&key) {
+            return *span;
+        }
+        let span = self.push_all(records);
+        self.lists.insert(key, span);
+        span
+    }
+
+    /// The place of this record; appends it the first time.
+    pub(super) fn shared<R: Record>(&mut self, record: R) -> u32 {
+        self.shared_all(&[record]).start
+    }
+
+    /// Appends bytes to a section of plain bytes and returns where they lie.
+    pub(super) fn bytes(&mut self, section: Section, bytes: &[u8]) -> Span {
+        let Some((all, len)) = self.sections.get_mut(section as usize) else { return Span::default() };
         let start = *len;
         all.extend_from_slice(bytes);
         *len = count(all.len());
-        (start, count(bytes.len()))
+        Span { start, count: count(bytes.len()) }
     }
 
-    pub(super) fn text(&mut self, text: &str) -> u32 {
-        if let Some(index) = self.texts.get(text) {
-            return *index;
+    pub(super) fn text(&mut self, text: &str) -> Text {
+        if let Some(place) = self.texts.get(text) {
+            return *place;
         }
-        let index = count(self.texts.len());
-        self.texts.insert(text.to_owned(), index);
-        self.text_bytes.extend_from_slice(text.as_bytes());
-        self.text_ends.push(count(self.text_bytes.len()));
-        index
+        let Span { start, count: len } = self.bytes(Section::Texts, text.as_bytes());
+        let place = Text { start, len };
+        self.texts.insert(text.to_owned(), place);
+        place
+    }
+
+    pub(super) fn optional_text(&mut self, text: Option<&str>) -> Text {
+        text.map_or(Text::NONE, |text| self.text(text))
     }
 
     pub(super) fn layer(&mut self, layer: &Layer) -> u32 {
-        let key = (layer.name.clone(), layer.salt.clone());
-        if let Some(index) = self.layers.get(&key) {
-            return *index;
-        }
-        let record = LayerRecord { name: self.text(&layer.name), salt: self.text(&layer.salt) };
-        let index = self.len(Section::Layers);
-        self.push(Section::Layers, &record);
-        self.layers.insert(key, index);
-        index
+        let (name, salt) = (self.text(&layer.name), self.text(&layer.salt));
+        self.shared(LayerRecord { name, salt, algorithm: layer.algorithm.number().into() })
     }
 
-    /// The set of the routes' names, which must be the first set.
-    pub(super) fn route_names<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
-        self.set(names);
+    pub(super) fn attribute(&mut self, name: &str) -> u32 {
+        let name = self.text(name);
+        self.shared(Attribute { name })
     }
 
-    /// A set of texts; `members` are sorted and unique.
-    pub(super) fn set<'a>(&mut self, members: impl Iterator<Item = &'a str>) -> u32 {
-        let texts: Vec<&str> = members.collect();
-        let members: Vec<u32> = texts.iter().map(|text| self.text(text)).collect();
-        if let Some(index) = self.sets.get(&members) {
-            return *index;
+    pub(super) fn unit(&mut self, unit: &Unit) -> u32 {
+        if let [UnitPart::Field(field)] = unit.parts() {
+            return field_unit(*field);
         }
-        let mut table = Vec::new();
-        if texts.len() > SMALL_SET {
-            table = vec![0_u32; texts.len().saturating_mul(2).next_power_of_two()];
-            let mask = table.len().saturating_sub(1);
-            for (text, member) in texts.iter().zip(1..) {
-                // The table is at most half full, so an empty slot comes.
-                let mut slot = set_hash(text) as usize & mask;
-                while table.get(slot).is_some_and(|taken| *taken != 0) {
-                    slot = (slot + 1) & mask;
-                }
-                if let Some(slot) = table.get_mut(slot) {
-                    *slot = member;
-                }
-            }
-        }
-        let record = Set {
-            members_start: self.len(Section::SetMembers),
-            members_count: count(members.len()),
-            table_start: self.len(Section::SetTables),
-            table_len: count(table.len()),
+        let part = |part: &UnitPart| match part {
+            UnitPart::Field(field) => UnitPartRecord { part: field.number() },
+            UnitPart::Attribute(name) => UnitPartRecord { part: FIELDS.saturating_add(self.attribute(name)) },
         };
-        members.iter().for_each(|member| self.push(Section::SetMembers, &Word { value: *member }));
-        table.iter().for_each(|slot| self.push(Section::SetTables, &Word { value: *slot }));
-        let index = self.len(Section::Sets);
-        self.push(Section::Sets, &record);
-        self.sets.insert(members, index);
-        index
+        let parts: Vec<UnitPartRecord> = unit.parts().iter().map(part).collect();
+        let parts = self.shared_all(&parts);
+        FIELDS.saturating_add(self.shared(format::Unit { parts }))
     }
 
-    /// Appends a program and returns where it lies.
-    pub(super) fn program(&mut self, code: &[Instruction]) -> (u32, u32) {
-        let start = self.len(Section::Programs);
-        code.iter().for_each(|instruction| self.push(Section::Programs, instruction));
-        (start, count(code.len()))
-    }
-
-    /// The sections, or what makes them unwritable.
-    pub(super) fn finish(mut self) -> Result<Vec<(Section, Vec<u8>)>, &'static str> {
-        self.push(Section::StringOffsets, &Word { value: 0 });
-        for end in std::mem::take(&mut self.text_ends) {
-            self.push(Section::StringOffsets, &Word { value: end });
+    /// The place of a window of time; [`NONE`](format::NONE) for all of time.
+    pub(super) fn window(&mut self, window: Window) -> u32 {
+        if window == Window::default() {
+            return format::NONE;
         }
-        let text_bytes = std::mem::take(&mut self.text_bytes);
-        self.bytes(Section::StringBytes, &text_bytes);
+        let last = window.until.map_or(i64::MAX, |until| until.saturating_sub(1));
+        self.shared(format::Window { first: window.from.unwrap_or(i64::MIN), last })
+    }
+
+    /// What a decision says about the step that matched; [`NONE`](format::NONE) when it says nothing.
+    pub(super) fn label(&mut self, name: Option<&str>, layer: u32) -> u32 {
+        if name.is_none() && layer == format::NONE {
+            return format::NONE;
+        }
+        let name = self.optional_text(name);
+        self.shared(format::Label { name, layer })
+    }
+
+    pub(super) fn variant_places(&mut self, places: &[u32]) -> Span {
+        let places: Vec<VariantPlace> =
+            places.iter().map(|variant| VariantPlace { variant: *variant }).collect();
+        self.shared_all(&places)
+    }
+
+    pub(super) fn comparators(&mut self, comparators: &[(VersionComparison, semver::Version)]) -> Span {
+        let mut record = |(comparison, version): &(VersionComparison, semver::Version)| {
+            let relation = match comparison {
+                VersionComparison::Equal => VersionRelation::Equal,
+                VersionComparison::NotEqual => VersionRelation::NotEqual,
+                VersionComparison::Less => VersionRelation::Less,
+                VersionComparison::LessOrEqual => VersionRelation::LessOrEqual,
+                VersionComparison::Greater => VersionRelation::Greater,
+                VersionComparison::GreaterOrEqual => VersionRelation::GreaterOrEqual,
+            };
+            let version = semver::Version { build: semver::BuildMetadata::EMPTY, ..version.clone() };
+            Comparator { relation: relation.number(), version: self.text(&version.to_string()) }
+        };
+        let records: Vec<Comparator> = comparators.iter().map(&mut record).collect();
+        self.shared_all(&records)
+    }
+
+    /// The automaton of a regular expression.
+    pub(super) fn automaton(&mut self, pattern: &str) -> u32 {
+        if let Some(place) = self.automata.get(pattern) {
+            return *place;
+        }
+        let automaton = match automaton::build(pattern) {
+            Ok(automaton) => automaton,
+            Err(problem) => {
+                // A checked policy has no such expression.
+                self.fail(format!("`{pattern}`: {problem}"));
+                return 0;
+            }
+        };
+        // Data of odd length would put those behind them on an odd place.
+        let mut data = automaton.data;
+        let len = data.len();
+        data.resize(len.next_multiple_of(2), 0);
+        let Span { start, .. } = self.bytes(Section::AutomatonData, &data);
+        let record = format::Automaton {
+            pattern: self.text(pattern),
+            start: automaton.start,
+            states: automaton.states,
+            classes: automaton.classes,
+            data: Span { start, count: count(len) },
+        };
+        let place = self.push(&record);
+        self.automata.insert(pattern.to_owned(), place);
+        place
+    }
+
+    /// A set of texts.
+    pub(super) fn set<'a>(&mut self, members: impl IntoIterator<Item = &'a str>) -> u32 {
+        let mut texts: Vec<&str> = members.into_iter().collect();
+        texts.sort_unstable();
+        texts.dedup();
+        let members: Vec<Text> = texts.iter().map(|text| self.text(text)).collect();
+        if let Some(place) = self.sets.get(&members) {
+            return *place;
+        }
+        let records: Vec<SetMember> = members.iter().map(|text| SetMember { text: *text }).collect();
+        let set = Set { members: self.push_all(&records), slots: self.push_all(&slots(&texts)) };
+        let place = self.push(&set);
+        self.sets.insert(members, place);
+        place
+    }
+
+    /// Remembers why the bundle cannot be written.
+    pub(super) fn fail(&mut self, problem: String) {
+        self.failure.get_or_insert(problem);
+    }
+
+    /// The sections that are not empty, or what makes them unwritable.
+    pub(super) fn finish(self) -> Result<Vec<(Section, Vec<u8>)>, String> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
         // The two highest numbers stand for something else.
         if self.sections.iter().any(|(_, len)| *len >= REJECT) {
-            return Err("the policy is too large for one bundle; split it into several");
+            return Err("the policy is too large for one bundle; split it into several".to_owned());
         }
-        Ok(Section::ALL
-            .iter()
-            .copied()
-            .zip(self.sections)
-            .map(|(section, (bytes, _))| (section, bytes))
-            .collect())
+        let sections = Section::ALL.iter().copied().zip(self.sections);
+        let sections = sections.map(|(section, (bytes, _))| (section, bytes));
+        Ok(sections.filter(|(_, bytes)| !bytes.is_empty()).collect())
     }
+}
+
+/// The hash table of a set; none for a small one.
+fn slots(members: &[&str]) -> Vec<SetSlot> {
+    if members.len() <= SMALL_SET {
+        return Vec::new();
+    }
+    let mut slots = vec![SetSlot::default(); members.len().saturating_mul(2).next_power_of_two()];
+    let mask = slots.len().saturating_sub(1);
+    for (text, member) in members.iter().zip(1..) {
+        let hash = set_hash(text);
+        // The table is at most half full, so an empty slot comes.
+        let mut place = hash as usize & mask;
+        while slots.get(place).is_some_and(|slot| slot.member != 0) {
+            place = (place + 1) & mask;
+        }
+        if let Some(slot) = slots.get_mut(place) {
+            *slot = SetSlot { hash: (hash >> 32) as u32, member };
+        }
+    }
+    slots
 }

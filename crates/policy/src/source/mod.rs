@@ -3,7 +3,9 @@
 mod json;
 mod yaml;
 
-use std::collections::BTreeMap;
+pub(crate) use json::STRICT as STRICT_JSON;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 
@@ -73,6 +75,17 @@ pub struct PolicySource {
     pub(crate) root: Node,
     /// What is wrong without making the document unreadable, such as a key that occurs twice.
     pub(crate) problems: Vec<Diagnostic>,
+    /// What these problems have kept out of the tree.
+    pub(crate) dropped: BTreeSet<Dropped>,
+}
+
+/// An entry that has been reported and is not in the tree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Dropped {
+    /// The place of its mapping.
+    pub(crate) path: String,
+    /// Its key; empty for one that is no text.
+    pub(crate) key: String,
 }
 
 /// Reads policy source: JSON when `file_name` ends in `.json`, else YAML. The name appears in messages; no file is opened.
@@ -81,11 +94,15 @@ pub struct PolicySource {
 /// Text that is no YAML or JSON, an empty document, or one nested too deeply.
 pub fn parse(file_name: &str, text: &str) -> Result<PolicySource, Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut tree = Tree { file: file_name, problems: Vec::new() };
-    let is_json = file_name.len() >= 5
-        && file_name.get(file_name.len() - 5..).is_some_and(|end| end.eq_ignore_ascii_case(".json"));
-    let root = if is_json { json::read(&mut tree, text)? } else { yaml::read(&mut tree, text)? };
-    Ok(PolicySource { file: file_name.to_owned(), root, problems: tree.problems })
+    let mut tree = Tree { file: file_name, problems: Vec::new(), dropped: BTreeSet::new() };
+    let root = if is_json(file_name) { json::read(&mut tree, text)? } else { yaml::read(&mut tree, text)? };
+    Ok(PolicySource { file: file_name.to_owned(), root, problems: tree.problems, dropped: tree.dropped })
+}
+
+/// Whether a file of this name holds JSON.
+pub(crate) fn is_json(file_name: &str) -> bool {
+    let end = file_name.len().checked_sub(5).and_then(|start| file_name.get(start..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(".json"))
 }
 
 /// Reads any YAML or JSON document strictly into a tree of values, for other files that people write.
@@ -199,6 +216,7 @@ pub(crate) fn number(text: &str) -> Option<f64> {
 struct Tree<'a> {
     file: &'a str,
     problems: Vec<Diagnostic>,
+    dropped: BTreeSet<Dropped>,
 }
 
 impl Tree<'_> {
@@ -252,6 +270,7 @@ impl Tree<'_> {
             let message = format!("the key `{}` occurs twice in one mapping", entry.key);
             let hint = format!("it is first at line {line}, column {column}");
             self.problem(entry.position, path, message, Some("each key once"), hint);
+            self.dropped.insert(Dropped { path: path.to_owned(), key: entry.key.clone() });
         }
         entries.into_iter().zip(keep).filter_map(|(entry, keep)| keep.then_some(entry)).collect()
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::{Entry, MAX_DEPTH, Node, Position, Tree, Value};
+use super::{Dropped, Entry, MAX_DEPTH, Node, Position, Tree, Value};
 use crate::diagnostic::{Diagnostics, write_key};
 
 /// How many values aliases may copy in one document: plenty for a list that several rules share, far too few for a
@@ -169,6 +169,7 @@ impl Builder<'_, '_> {
             let message = format!("found {} as a key", node.value.describe());
             let (path, hint) = (self.path(), "quote the key".to_owned());
             self.tree.problem(node.position, &path, message, Some("text"), hint);
+            self.tree.dropped.insert(Dropped { path, key: String::new() });
         }
         match self.open.last_mut().map(|open| &mut open.items) {
             None => self.root = Some(node),

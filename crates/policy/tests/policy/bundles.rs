@@ -1,27 +1,40 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use insta::assert_snapshot;
 use lockgate_package::{AlignedBytes, Digest, Envelope, EnvelopeBuilder, Kind};
-use lockgate_policy::{Bundle, CompileOptions, LoadError, compile};
+use lockgate_policy::{Bundle, CompileOptions, Compiled, LoadError, compile};
 use proptest::prelude::*;
 
-use crate::{bundle, bundle_with, context, packages, policy, signature};
+use crate::{bundle, bundle_with, check_decision, decided, load_compiled, packages, policy, signature};
 
 const SMALL: &str = "
 lockgate: 1
-segments: { s: { users: [a, b], tenants: [t] } }
+freezes: [{ from: 2026-01-05T00:00:00Z }]
+tiers: [{ name: free }, { name: premium, users: [p] }]
+segments: { s: { users: [a, b], tenants: [t], exclude: { symbols: [Q] } } }
+layers: { l: { salt: l, unit: user, holdout: 5 }, gb: { hash: growthbook, salt: gb } }
+holdouts: { h: { share: 1, unit: symbol } }
 routes:
   one:
-    variants: { x: { model: m@1.0.0 }, y: { model: n@1.0.0, payload: 1 } }
+    variants: { x: { model: m@1.0.0 }, y: { model: n@1.0.0, payload: 1, fallbacks: [x] } }
     baseline: x
     overrides: [{ user: o, serve: y }]
+    requests: [{ name: q, users: [z], variants: [y] }]
     test_groups: [{ name: g, segments: [s], serve: y }]
     rules:
       - { name: many, if: { symbol: { in: [A, B, C, D, E, F, G, H, I, J] } }, split: { x: 50, y: 50 } }
       - { name: number, if: { attribute: n, gte: 1.5 }, serve: y }
+      - { name: e, if: { user: { matches: \"[az]\" } }, experiment: { layer: l, share: 20, split: { x: 50, y: 50 } } }
+      - { name: turns, if: { tier: premium }, switchback: { variants: [x, y], start: 2026-01-01T00:00:00Z, window: 1h, washout: 1m } }
+      - { name: v, if: { attribute: v, semver: \">=1.0.0\" }, unit: [symbol, { attribute: v }], layer: gb, split: { y: 50, x: 50 } }
     default: { split: { x: 90, y: 10 } }
+    shadows: [{ name: sh, variant: y, if: { route: two, serves: x }, sample: 50, until: 2027-01-01T00:00:00Z }]
   two:
-    enabled: false
-    variants: { x: { model: m@1.0.0 } }
-    default: { serve: x }
+    variants: { x: { model: m@1.0.0 }, y: { model: m@1.0.0 } }
+    baseline: x
+    access: { not: { bucket: { layer: l, from: 0, below: 1 } } }
+    default: { ramp: { to: y, start: 2026-01-01T00:00:00Z, approved_stage: 1, stages: [{ share: 10, hold: 1d }, { share: 100 }] } }
+tenants: { t: { users: { u: { routes: { two: { enabled: false, variants: { x: { model: m@1.0.0 } }, default: { serve: x } } } } } } }
 ";
 
 #[test]
@@ -43,7 +56,7 @@ fn versions_rise_from_parent_to_child() {
       hint: a rollback, too, is old content under a higher version
     ");
     let options = CompileOptions { version: Some(41), ..options };
-    assert_eq!(crate::load(&compile(&policy, &options).unwrap()).version(), 41);
+    assert_eq!(crate::load(&compile(&policy, &options).unwrap().bundle).version(), 41);
     let options = CompileOptions { version: Some(0), packages: &packages, ..Default::default() };
     assert_snapshot!(compile(&policy, &options).unwrap_err(), @r"
     policy.yaml:1:1: version: 0 is no version
@@ -58,6 +71,172 @@ fn equal_policies_give_equal_bytes() {
     assert_ne!(SMALL, reordered);
     assert_eq!(bundle(SMALL).as_bytes(), bundle(&reordered).as_bytes());
     assert_ne!(bundle(SMALL).digest(), bundle(&SMALL.replace("x: 90, y: 10", "x: 91, y: 9")).digest());
+}
+
+#[test]
+fn the_order_of_mappings_changes_no_byte() {
+    let one = "
+lockgate: 1
+segments: { s: { users: [a, b] }, t: { segments: [s] } }
+layers: { l: { salt: l }, m: { salt: m } }
+routes:
+  r: { variants: { x: { model: m@1.0.0 }, y: { model: m@1.0.0 } }, baseline: x, default: { layer: l, split: { x: 50, y: 50 } } }
+  q: { variants: { x: { model: m@1.0.0 } }, default: { serve: x }, test_groups: [{ name: g, segments: [t], users: [u], serve: x }] }
+";
+    let other = "
+lockgate: 1
+routes:
+  q: { test_groups: [{ serve: x, users: [u], segments: [t], name: g }], default: { serve: x }, variants: { x: { model: m@1.0.0 } } }
+  r: { baseline: x, default: { split: { y: 50, x: 50 }, layer: l }, variants: { x: { model: m@1.0.0 }, y: { model: m@1.0.0 } } }
+layers: { m: { salt: m }, l: { salt: l } }
+segments: { t: { segments: [s] }, s: { users: [b, a] } }
+";
+    assert_eq!(bundle(one).as_bytes(), bundle(other).as_bytes());
+    // The order of the variants numbers them.
+    let swapped = one.replace(
+        "{ x: { model: m@1.0.0 }, y: { model: m@1.0.0 } }",
+        "{ y: { model: m@1.0.0 }, x: { model: m@1.0.0 } }",
+    );
+    assert_ne!(bundle(one).digest(), bundle(&swapped).digest());
+}
+
+#[test]
+fn a_bundle_carries_its_source_unless_told_otherwise() {
+    let whole = bundle(SMALL);
+    let source = whole.source().unwrap();
+    assert_eq!(bundle(source).source(), Some(source));
+    let without = bundle_with(SMALL, CompileOptions { source: false, ..Default::default() });
+    assert_eq!(without.source(), None);
+}
+
+#[test]
+fn stand_ins_let_a_policy_be_tried_without_packages() {
+    let source = "
+lockgate: 1
+models: { lr@1.0.0: { digest: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }, gb@1.0.0: {} }
+routes:
+  r: { variants: { x: { model: lr@1.0.0 }, y: { model: gb@1.0.0 } }, baseline: x, default: { serve: x } }
+";
+    let options = CompileOptions { stand_ins: true, ..Default::default() };
+    let bundle = load_compiled(&compile(&policy(source), &options).unwrap());
+    let digests: Vec<Digest> = bundle.models().map(|model| model.digest).collect();
+    let pinned = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+    assert_eq!(digests[0], Digest::of(b"lockgate/stand-in/1 gb@1.0.0"));
+    assert_eq!(digests[1].to_string(), pinned);
+    assert!(bundle.route("r").unwrap().signature().unwrap().inputs.is_empty());
+}
+
+const LISTED: &str = "
+lockgate: 1
+segments:
+  big: { users: { file: big.txt }, exclude: { users: { file: out.txt } } }
+routes:
+  r:
+    variants: { a: { model: m@1.0.0 }, b: { model: m@1.0.0 } }
+    baseline: a
+    test_groups: [{ name: group, tenants: { file: tenants.txt }, serve: b }]
+    rules: [{ name: big, if: { segment: big }, serve: b }]
+    default: { serve: a }
+";
+
+fn lists(big: usize) -> BTreeMap<String, Vec<String>> {
+    let users = (0..big).map(|n| format!("user-{n:07}"));
+    let others = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    [
+        ("big.txt".to_owned(), users.collect()),
+        ("out.txt".to_owned(), others(&["user-0000005", "user-0000006"])),
+        ("tenants.txt".to_owned(), others(&["acme", "", "zürich"])),
+    ]
+    .into()
+}
+
+fn listed(lists: &BTreeMap<String, Vec<String>>) -> Compiled {
+    let policy = policy(LISTED);
+    let packages = packages(&policy);
+    compile(&policy, &CompileOptions { packages: &packages, lists, ..Default::default() })
+        .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn lists_of_units_become_objects() {
+    let policy = policy(LISTED);
+    assert_eq!(policy.list_files(), ["big.txt", "out.txt", "tenants.txt"].into());
+    let compiled = listed(&lists(60_000));
+    let bundle = load_compiled(&compiled);
+    for (words, expected) in [
+        ("r user=user-0000000", "b TARGETING_MATCH rule rule=big"),
+        ("r user=user-0059999", "b TARGETING_MATCH rule rule=big"),
+        ("r user=user-0060000", "a DEFAULT default"),
+        ("r user=user-0000005", "a DEFAULT default"),
+        ("r user=", "a DEFAULT default"),
+        ("r tenant=zürich", "b TARGETING_MATCH test_group rule=group"),
+        ("r tenant=zurich", "a DEFAULT default"),
+    ] {
+        check_decision(&bundle, words, expected);
+    }
+    // The bundle holds no unit, and names what it needs.
+    assert!(compiled.bundle.len() < 10_000, "{}", compiled.bundle.len());
+    let digests: BTreeSet<Digest> = compiled.objects.iter().map(|object| object.digest).collect();
+    assert_eq!(digests, Bundle::required_objects(&compiled.bundle).unwrap().into_iter().collect());
+    assert!(compiled.objects.iter().all(|object| object.bytes.len() < 300_000));
+    // The order and repetition of units do not matter; one unit more changes one object, and the policy none.
+    let mut reversed = lists(60_000);
+    let users = reversed.get_mut("big.txt").unwrap();
+    users.push(users[0].clone());
+    users.reverse();
+    assert_eq!(listed(&reversed), compiled);
+    let more: BTreeSet<Digest> = listed(&lists(60_001)).objects.iter().map(|object| object.digest).collect();
+    assert_eq!(digests.difference(&more).count(), 1);
+
+    // Without its objects a bundle does not load, nor with others.
+    let bytes = || AlignedBytes::copy_of(&compiled.bundle);
+    assert!(matches!(Bundle::load(bytes()), Err(LoadError::MissingObject { .. })));
+    let objects = |skipped: usize| {
+        let objects = compiled.objects.iter().enumerate().filter(|(at, _)| *at != skipped);
+        objects.map(|(_, object)| AlignedBytes::copy_of(&object.bytes)).collect::<Vec<_>>()
+    };
+    let missing = compiled.objects[0].digest;
+    assert_eq!(
+        Bundle::load_with(bytes(), objects(0)).unwrap_err(),
+        LoadError::MissingObject { digest: missing }
+    );
+    let mut more = objects(usize::MAX);
+    more.reverse();
+    more.push(AlignedBytes::copy_of(&listed(&lists(1)).objects[0].bytes));
+    assert!(Bundle::load_with(bytes(), more).is_ok());
+    let wrong = vec![bytes()];
+    assert!(matches!(Bundle::load_with(bytes(), wrong), Err(LoadError::Envelope(_))));
+}
+
+#[test]
+fn a_list_that_is_not_at_hand_is_named() {
+    let policy = policy(LISTED);
+    let packages = packages(&policy);
+    let mut lists = lists(3);
+    let units = lists.remove("big.txt").unwrap();
+    lists.insert("bigs.txt".to_owned(), units);
+    let options = CompileOptions { packages: &packages, lists: &lists, ..Default::default() };
+    assert_snapshot!(compile(&policy, &options).unwrap_err(), @r"
+    policy.yaml:4:3: segments.big: the list `big.txt` is not at hand
+      expected: one of `bigs.txt`, `out.txt`, `tenants.txt`
+      hint: did you mean `bigs.txt`?
+    ");
+}
+
+#[test]
+fn conditions_that_multiply_are_refused() {
+    // Each segment asks the one before it twenty times; five of them are 20^5 tests.
+    let mut source = String::from("lockgate: 1\nsegments:\n  s0: { users: [u] }\n");
+    for n in 1..=6 {
+        let asks = vec![format!("{{ segment: s{} }}", n - 1); 20].join(", ");
+        source.push_str(&format!("  s{n}: {{ if: {{ any: [{asks}] }} }}\n"));
+    }
+    source.push_str("routes: { r: { variants: { a: { model: m@1.0.0 } }, rules: [{ name: x, if: { segment: s6 }, serve: a }], default: { serve: a } } }");
+    let policy = policy(&source);
+    let packages = packages(&policy);
+    let problems =
+        compile(&policy, &CompileOptions { packages: &packages, ..Default::default() }).unwrap_err();
+    assert_snapshot!(problems, @"policy.yaml:1:1: a decision on route `r` could take more than 1048576 tests; let its conditions ask fewer segments and routes");
 }
 
 #[test]
@@ -113,7 +292,7 @@ routes:
 ";
     let policy = policy(source);
     let mut packages = packages(&policy);
-    let declared = policy.routes["declared"].signature.clone().unwrap();
+    let declared = policy.routes[&lockgate_policy::RouteKey::platform("declared")].signature.clone().unwrap();
     for package in &mut packages {
         package.signature = declared.clone();
     }
@@ -169,39 +348,61 @@ fn broken_bundles_are_refused() {
     let good = bundle(SMALL).as_bytes().to_vec();
     let refusal = |bytes: &[u8]| Bundle::load(AlignedBytes::copy_of(bytes)).unwrap_err().to_string();
     assert_snapshot!(refusal(b"routes:"), @"not a Lockgate policy bundle: the first bytes are not `LOCKGATE`");
-    assert_snapshot!(refusal(&good[..good.len() / 2]), @"the policy bundle is truncated or has bytes behind its end: 999 bytes are there");
+    let half = refusal(&good[..good.len() / 2]);
+    assert_eq!(
+        half,
+        format!(
+            "the policy bundle is truncated or has bytes behind its end: {} bytes are there",
+            good.len() / 2
+        )
+    );
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
     assert!(matches!(
         Bundle::load(AlignedBytes::copy_of(&flipped)),
         Err(LoadError::Envelope(lockgate_package::EnvelopeError::DigestMismatch { .. }))
     ));
-    let newer = EnvelopeBuilder::new(Kind::Bundle, (2, 0), Vec::new()).seal().unwrap();
-    assert_snapshot!(refusal(&newer), @"the policy bundle has format 2.0, this program reads formats up to 1.x; use a newer Lockgate");
+    let newer = EnvelopeBuilder::new(Kind::Bundle, (3, 0), Vec::new()).seal().unwrap();
+    assert_snapshot!(refusal(&newer), @"the policy bundle has format 3.0, this program reads formats up to 2.x; use a newer Lockgate");
+    let older = EnvelopeBuilder::new(Kind::Bundle, (1, 0), Vec::new()).seal().unwrap();
+    assert_snapshot!(refusal(&older), @"the policy bundle has format 1.0, this program reads 2.x; compile the policy again");
     let package = EnvelopeBuilder::new(Kind::Package, (1, 0), Vec::new()).seal().unwrap();
     assert_snapshot!(refusal(&package), @"expected a policy bundle, found a model package");
-    let empty = EnvelopeBuilder::new(Kind::Bundle, (1, 0), Vec::new()).seal().unwrap();
+    let empty = EnvelopeBuilder::new(Kind::Bundle, (2, 0), Vec::new()).seal().unwrap();
     assert_snapshot!(refusal(&empty), @"the policy bundle is malformed: section `meta`: it cannot be read");
-    assert_snapshot!(refusal(&edited("digests", |bytes| bytes.truncate(1))), @"the policy bundle is malformed: section `digests`: not one digest per model");
-    assert_snapshot!(refusal(&edited("string-bytes", |bytes| bytes[0] = 0xff)), @"the policy bundle is malformed: section `string-bytes`: it is not UTF-8");
-    assert_snapshot!(refusal(&edited("routes", |bytes| bytes[12] = 9)), @"the policy bundle is malformed: section `routes`: a baseline does not exist");
-    assert_snapshot!(refusal(&edited("intervals", |bytes| bytes[..4].fill(0))), @"the policy bundle is malformed: section `intervals`: the intervals are not in order");
+    let malformed = |section: &str, problem: &str| {
+        format!("the policy bundle is malformed: section `{section}`: {problem}")
+    };
+    assert_eq!(
+        refusal(&edited("models", |bytes| bytes.truncate(1))),
+        malformed("models", "its length is no multiple of a record")
+    );
+    assert_eq!(refusal(&edited("texts", |bytes| bytes[0] = 0xff)), malformed("texts", "it is not UTF-8"));
+    assert_eq!(
+        refusal(&edited("routes", |bytes| bytes[4] = 9)),
+        malformed("routes", "a baseline does not exist")
+    );
+    assert_eq!(refusal(&edited("routes", Vec::clear)), malformed("route-texts", "not one record per route"));
+    assert_eq!(
+        refusal(&edited("intervals", |bytes| bytes[..4].fill(0))),
+        malformed("intervals", "the intervals are not in order")
+    );
 }
 
 #[test]
 fn a_newer_minor_format_is_read() {
     let envelope = opened();
-    let mut builder = EnvelopeBuilder::new(Kind::Bundle, (1, 9), envelope.meta().to_vec());
+    let mut builder = EnvelopeBuilder::new(Kind::Bundle, (2, 9), envelope.meta().to_vec());
     for name in envelope.section_names() {
         builder.section(name, envelope.bytes_of(envelope.section(name).unwrap()).to_vec());
     }
     builder.section("from-the-future", vec![1, 2, 3]);
-    assert_eq!(crate::load(&builder.seal().unwrap()).route_count(), 2);
+    assert_eq!(crate::load(&builder.seal().unwrap()).route_count(), 3);
 }
 
 fn opened() -> Envelope {
-    let bytes = AlignedBytes::copy_of(bundle(SMALL).as_bytes());
-    Envelope::open(bytes, Kind::Bundle, (1, 0)).unwrap()
+    let bundle = bundle_with(SMALL, CompileOptions { source: false, ..Default::default() });
+    Envelope::open(AlignedBytes::copy_of(bundle.as_bytes()), Kind::Bundle, (2, 0)).unwrap()
 }
 
 /// The small bundle with one section changed and sealed again.
@@ -210,7 +411,7 @@ fn edited(section: &str, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn resealed(envelope: &Envelope, section: &str, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut builder = EnvelopeBuilder::new(Kind::Bundle, (1, 0), envelope.meta().to_vec());
+    let mut builder = EnvelopeBuilder::new(Kind::Bundle, (2, 0), envelope.meta().to_vec());
     let mut edit = Some(edit);
     for name in envelope.section_names() {
         let mut bytes = envelope.bytes_of(envelope.section(name).unwrap()).to_vec();
@@ -227,21 +428,18 @@ fn exercise(bundle: &Bundle) {
     for words in [
         "one",
         "one user=a",
-        "one user=o tenant=t",
+        "one user=o tenant=t -m@1.0.0",
         "one symbol=C n=2",
-        "one symbol=Z user=z",
+        "one symbol=Z user=z asks=y @2026-01-02",
         "two user=a",
+        "two user=u tenant=t @2026-01-01",
         "x",
     ] {
-        let context = context(words);
-        let decision = bundle.decide(&context, 0, &[]);
-        let trace = lockgate_policy::explain(bundle, &context, 0, &[]);
-        assert_eq!(decision.is_ok(), trace.is_ok());
-        let _ = trace.map(|trace| trace.to_string());
+        decided(bundle, words);
     }
     for route in bundle.routes() {
         let _ = (route.name(), route.description(), route.signature(), route.baseline());
-        assert!(route.variants().all(|variant| variant.payload.is_none_or(|payload| payload.len() < 1000)));
+        assert!(route.variants().all(|variant| variant.payload.is_none_or(|payload| payload.len() < 10_000)));
     }
     assert!(bundle.models().count() < 1000);
 }
@@ -267,16 +465,17 @@ fn every_flipped_bit_of_every_section_loads_or_is_refused() {
             }
         }
     }
-    assert!(loaded > 100 && refused > 1000, "{loaded} loaded, {refused} refused");
+    assert!(loaded > 1000 && refused > 1000, "{loaded} loaded, {refused} refused");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn sections_of_random_bytes_load_or_are_refused(section in 0_usize..17, at in any::<prop::sample::Index>(), random in prop::collection::vec(any::<u8>(), 0..64), replace in any::<bool>()) {
+    fn sections_of_random_bytes_load_or_are_refused(section in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), random in prop::collection::vec(any::<u8>(), 0..64), replace in any::<bool>()) {
         let envelope = opened();
-        let name = envelope.section_names().nth(section).unwrap().to_owned();
+        let names: Vec<&str> = envelope.section_names().collect();
+        let name = (*section.get(&names)).to_owned();
         let bytes = resealed(&envelope, &name, |bytes| {
             if replace || bytes.is_empty() {
                 *bytes = random;
