@@ -1,11 +1,13 @@
-use crate::response::{HEADER as RESPONSE_HEADER, Response, begin};
-use crate::wire::{Bytes, len32, pad, put_digest, put_u32, put_u64, reserve, seal};
-use crate::{ErrorCode, Malformed, TooLarge};
+//! A decide request.
+
+use crate::wire::{Bytes, len32, put_u32, put_u64, reserve, seal};
+use crate::{Malformed, TooLarge};
 
 const REQUEST_HEADER: usize = 32;
 const CONTEXT: usize = 56;
 const ATTRIBUTE: usize = 24;
-const DECISION: usize = 112;
+/// Asks for compact decisions.
+const COMPACT: u32 = 1;
 
 /// The fixed part of a context.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct ContextFields<'a> {
     pub tenant: Option<&'a str>,
     /// The session.
     pub session: Option<&'a str>,
+    /// The variant that the caller asks for.
+    pub variant: Option<&'a str>,
 }
 
 /// The value of an attribute.
@@ -51,52 +55,93 @@ impl<'b> DecideRequestWriter<'b> {
         Self { out, count: 0 }
     }
 
+    /// Asks for decisions of indices alone, which a shell turns into names with the bundle at hand. A module of ABI 1.0
+    /// does not know them and answers in full.
+    #[must_use]
+    pub fn compact(self) -> Self {
+        put_u32(self.out, 12, COMPACT);
+        self
+    }
+
     /// Adds a context.
     ///
     /// # Errors
     /// A context that the memory has no room for.
+    #[inline]
     pub fn context<'v>(
         &mut self,
         fields: &ContextFields<'_>,
         attributes: impl Iterator<Item = (&'v str, AttributeValue<'v>)> + Clone,
     ) -> Result<(), TooLarge> {
-        let texts = [Some(fields.route), fields.user, fields.symbol, fields.tenant, fields.session];
-        let count = attributes.clone().count();
-        let start = self.out.len();
-        let fixed = count.checked_mul(ATTRIBUTE).and_then(|len| len.checked_add(CONTEXT)).ok_or(TooLarge)?;
-        reserve(self.out, fixed)?;
-        self.out.resize(start + fixed, 0);
-        put_u32(self.out, start + 4, len32(count));
+        let texts =
+            [Some(fields.route), fields.user, fields.symbol, fields.tenant, fields.session, fields.variant];
+        // Saturated lengths end beyond what a u32 measures, which is found before anything is written.
+        let mut count = 0_usize;
+        let mut end = CONTEXT;
+        for (name, value) in attributes.clone() {
+            let text = if let AttributeValue::Text(text) = value { text.len() } else { 0 };
+            end = end.saturating_add(ATTRIBUTE).saturating_add(name.len()).saturating_add(text);
+            count = count.saturating_add(1);
+        }
+        for text in texts.into_iter().flatten() {
+            end = end.saturating_add(text.len());
+        }
+        let size = end.checked_next_multiple_of(8).ok_or(TooLarge)?;
+        let size32 = u32::try_from(size).map_err(|_| TooLarge)?;
+        reserve(self.out, size)?;
+
+        // Everything below fits a u32, for the record as a whole does.
+        let mut at = len32(count.saturating_mul(ATTRIBUTE).saturating_add(CONTEXT));
+        let mut place = |text: &str| {
+            let offset = at;
+            at = at.wrapping_add(len32(text.len()));
+            (offset, len32(text.len()))
+        };
+        let mut fixed = [0; CONTEXT];
+        put_u32(&mut fixed, 0, size32);
+        put_u32(&mut fixed, 4, len32(count));
         for (index, text) in texts.into_iter().enumerate() {
             if let Some(text) = text {
-                append(self.out, start, start + 8 + 8 * index, text)?;
+                let (offset, len) = place(text);
+                put_u32(&mut fixed, 8 + 8 * index, offset);
+                put_u32(&mut fixed, 12 + 8 * index, len);
             }
         }
-        for (index, (name, value)) in attributes.enumerate() {
-            let at = start + CONTEXT + ATTRIBUTE * index;
-            append(self.out, start, at, name)?;
+        self.out.extend_from_slice(&fixed);
+        for (name, value) in attributes.clone() {
+            let mut fields = [0; ATTRIBUTE];
+            let (offset, len) = place(name);
+            put_u32(&mut fields, 0, offset);
+            put_u32(&mut fields, 4, len);
             match value {
                 AttributeValue::Text(text) => {
-                    put_u32(self.out, at + 8, 1);
-                    put_u32(self.out, at + 12, len32(text.len()));
-                    let offset = self.out.len() - start;
-                    put_u32(self.out, at + 16, len32(offset));
-                    reserve(self.out, text.len())?;
-                    self.out.extend_from_slice(text.as_bytes());
+                    let (offset, len) = place(text);
+                    put_u32(&mut fields, 8, 1);
+                    put_u32(&mut fields, 12, len);
+                    put_u32(&mut fields, 16, offset);
                 }
                 AttributeValue::Number(number) => {
-                    put_u32(self.out, at + 8, 2);
-                    put_u64(self.out, at + 16, number.to_bits());
+                    put_u32(&mut fields, 8, 2);
+                    put_u64(&mut fields, 16, number.to_bits());
                 }
                 AttributeValue::Boolean(value) => {
-                    put_u32(self.out, at + 8, 3);
-                    put_u64(self.out, at + 16, u64::from(value));
+                    put_u32(&mut fields, 8, 3);
+                    put_u64(&mut fields, 16, u64::from(value));
                 }
             }
+            self.out.extend_from_slice(&fields);
         }
-        pad(self.out, 8);
-        let size = len32(self.out.len() - start);
-        put_u32(self.out, start, size);
+        for text in texts.into_iter().flatten() {
+            self.out.extend_from_slice(text.as_bytes());
+        }
+        for (name, value) in attributes {
+            self.out.extend_from_slice(name.as_bytes());
+            if let AttributeValue::Text(text) = value {
+                self.out.extend_from_slice(text.as_bytes());
+            }
+        }
+        let padding = [0; 8];
+        self.out.extend_from_slice(padding.get(..size.saturating_sub(end)).unwrap_or_default());
         self.count = self.count.saturating_add(1);
         Ok(())
     }
@@ -118,16 +163,6 @@ impl<'b> DecideRequestWriter<'b> {
     }
 }
 
-/// Appends a string to the record at `start` and writes its offset and length at `at`.
-fn append(out: &mut Vec<u8>, start: usize, at: usize, text: &str) -> Result<(), TooLarge> {
-    let offset = out.len() - start;
-    put_u32(out, at, len32(offset));
-    put_u32(out, at + 4, len32(text.len()));
-    reserve(out, text.len())?;
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
 /// Module: a decide request, its header checked.
 #[derive(Debug, Clone, Copy)]
 pub struct DecideRequest<'a> {
@@ -138,6 +173,8 @@ pub struct DecideRequest<'a> {
     pub now_ms: i64,
     /// Digests of the packages that cannot serve.
     pub unavailable: &'a [[u8; 32]],
+    /// Whether decisions of indices alone are wanted.
+    pub compact: bool,
 }
 
 impl<'a> DecideRequest<'a> {
@@ -145,6 +182,7 @@ impl<'a> DecideRequest<'a> {
     ///
     /// # Errors
     /// A header that makes no sense.
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (bytes, header_size) = message(bytes, REQUEST_HEADER)?;
         let (offset, count) = (bytes.size(24)?, bytes.size(28)?);
@@ -154,12 +192,18 @@ impl<'a> DecideRequest<'a> {
             let len = count.checked_mul(32).ok_or_else(|| bytes.fail(28, "too many unavailable packages"))?;
             bytes.part(offset, len)?.slice().as_chunks().0
         };
-        Ok(Self { bytes, header_size, count: bytes.u32(8)?, now_ms: bytes.i64(16)?, unavailable })
+        let compact = bytes.u32(12)? & COMPACT != 0;
+        Ok(Self { bytes, header_size, count: bytes.u32(8)?, now_ms: bytes.i64(16)?, unavailable, compact })
     }
 
     /// The contexts, each checked when its turn comes.
     pub fn contexts(&self) -> Contexts<'a> {
         Contexts { bytes: self.bytes, at: self.header_size, left: self.count }
+    }
+
+    /// How many contexts there can be: what the header says, or less where the request is too short for so many.
+    pub fn context_limit(&self) -> usize {
+        (self.count as usize).min(self.bytes.len() / CONTEXT)
     }
 }
 
@@ -184,6 +228,7 @@ pub struct Contexts<'a> {
 impl<'a> Iterator for Contexts<'a> {
     type Item = Result<ContextRecord<'a>, Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let record = self.bytes.record(self.at, CONTEXT).and_then(|record| {
@@ -204,22 +249,78 @@ pub struct ContextRecord<'a> {
     pub fields: ContextFields<'a>,
     record: Bytes<'a>,
     attribute_count: usize,
+    /// What lies behind the attributes, where writers put the strings.
+    texts: Texts<'a>,
+}
+
+/// The part of a record that holds its strings, known to be UTF-8 as a whole.
+#[derive(Debug, Clone, Copy)]
+struct Texts<'a> {
+    start: usize,
+    all: &'a str,
+}
+
+impl<'a> Texts<'a> {
+    #[inline]
+    fn get(self, offset: u32, len: u32) -> Option<&'a str> {
+        let from = (offset as usize).checked_sub(self.start)?;
+        self.all.get(from..from.checked_add(len as usize)?)
+    }
+
+    #[inline]
+    fn optional(self, offset: u32, len: u32) -> Option<Option<&'a str>> {
+        if offset == 0 { Some(None) } else { self.get(offset, len).map(Some) }
+    }
 }
 
 impl<'a> ContextRecord<'a> {
+    #[inline]
     fn read(record: Bytes<'a>) -> Result<Self, Malformed> {
+        Self::read_at_once(record).map_or_else(|| Self::read_field_by_field(record), Ok)
+    }
+
+    /// Reads a record as writers write it: the strings behind everything else, nothing between them but zeros. One pass over
+    /// them then proves that each is UTF-8. `None` for any other record.
+    #[inline]
+    fn read_at_once(record: Bytes<'a>) -> Option<Self> {
+        let bytes = record.slice();
+        let fixed: &[u8; CONTEXT] = bytes.first_chunk()?;
+        let word = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+        let attribute_count = word(4) as usize;
+        let start = attribute_count.checked_mul(ATTRIBUTE)?.checked_add(CONTEXT)?;
+        let texts = Texts { start, all: std::str::from_utf8(bytes.get(start..)?).ok()? };
+        let fields = ContextFields {
+            route: texts.get(word(8), word(12))?,
+            user: texts.optional(word(16), word(20))?,
+            symbol: texts.optional(word(24), word(28))?,
+            tenant: texts.optional(word(32), word(36))?,
+            session: texts.optional(word(40), word(44))?,
+            variant: texts.optional(word(48), word(52))?,
+        };
+        let attributes = bytes.get(CONTEXT..start)?.as_chunks::<ATTRIBUTE>().0;
+        if !attributes.iter().all(|fields| Raw::of(fields).is_sound(texts)) {
+            return None;
+        }
+        Some(Self { fields, record, attribute_count, texts })
+    }
+
+    /// Reads any record that the ABI allows, and says what is wrong with others.
+    #[cold]
+    #[inline(never)]
+    fn read_field_by_field(record: Bytes<'a>) -> Result<Self, Malformed> {
         let fields = ContextFields {
             route: record.text(8)?,
             user: record.optional_text(16)?,
             symbol: record.optional_text(24)?,
             tenant: record.optional_text(32)?,
             session: record.optional_text(40)?,
+            variant: record.optional_text(48)?,
         };
         let attribute_count = record.size(4)?;
         for index in 0..attribute_count {
             read_attribute(record, index)?;
         }
-        Ok(Self { fields, record, attribute_count })
+        Ok(Self { fields, record, attribute_count, texts: Texts { start: usize::MAX, all: "" } })
     }
 
     /// The attributes in the order they were written.
@@ -228,8 +329,59 @@ impl<'a> ContextRecord<'a> {
     }
 
     /// The value of the first attribute called `name`.
+    #[inline]
     pub fn attribute(&self, name: &str) -> Option<AttributeValue<'a>> {
-        self.attributes().find(|(have, _)| *have == name).map(|(_, value)| value)
+        if self.attribute_count == 0 {
+            return None;
+        }
+        let bytes = self.record.slice();
+        let Some(end) = self.texts.start.checked_sub(CONTEXT).filter(|_| self.texts.start <= bytes.len())
+        else {
+            return self.attributes().find(|(have, _)| *have == name).map(|(_, value)| value);
+        };
+        let attributes = bytes.get(CONTEXT..CONTEXT + end)?.as_chunks::<ATTRIBUTE>().0;
+        for fields in attributes {
+            let raw = Raw::of(fields);
+            if raw.name_len as usize == name.len() && self.texts.get(raw.name, raw.name_len) == Some(name) {
+                return raw.value(self.texts);
+            }
+        }
+        None
+    }
+}
+
+/// The fields of an attribute as they lie there.
+#[derive(Clone, Copy)]
+struct Raw {
+    name: u32,
+    name_len: u32,
+    kind: u32,
+    text_len: u32,
+    value: u64,
+}
+
+impl Raw {
+    #[inline]
+    fn of(fields: &[u8; ATTRIBUTE]) -> Self {
+        let word =
+            |at: usize| u32::from_le_bytes([fields[at], fields[at + 1], fields[at + 2], fields[at + 3]]);
+        let value = u64::from(word(16)) | u64::from(word(20)) << 32;
+        Self { name: word(0), name_len: word(4), kind: word(8), text_len: word(12), value }
+    }
+
+    fn is_sound(self, texts: Texts<'_>) -> bool {
+        texts.get(self.name, self.name_len).is_some() && self.value(texts).is_some()
+    }
+
+    fn value(self, texts: Texts<'_>) -> Option<AttributeValue<'_>> {
+        match (self.kind, self.value) {
+            // The upper half is reserved.
+            (1, value) => texts.get(value as u32, self.text_len).map(AttributeValue::Text),
+            (2, value) => Some(AttributeValue::Number(f64::from_bits(value))),
+            (3, 0) => Some(AttributeValue::Boolean(false)),
+            (3, 1) => Some(AttributeValue::Boolean(true)),
+            _ => None,
+        }
     }
 }
 
@@ -276,181 +428,4 @@ impl<'a> Iterator for Attributes<'a> {
         self.index += 1;
         attribute
     }
-}
-
-/// A decision as it travels: the module writes it, the shell reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecisionRecord<'a> {
-    /// OpenFeature's reason, 1 … 6.
-    pub reason: u8,
-    /// Where the version runs, 1 … 3.
-    pub placement: u8,
-    /// The step of the precedence that decided, 1 … 9.
-    pub step: u8,
-    /// The unit that the split sticks to was missing.
-    pub unit_missing: bool,
-    /// The unit's bucket, 0 … 99 999.
-    pub bucket: Option<u32>,
-    /// The route's place in the bundle.
-    pub route_index: u32,
-    /// The variant's place in the route.
-    pub variant_index: u32,
-    /// The variant.
-    pub variant: &'a str,
-    /// The model.
-    pub model: &'a str,
-    /// The model's version.
-    pub version: &'a str,
-    /// What matched.
-    pub rule: Option<&'a str>,
-    /// The layer that was hashed into.
-    pub layer: Option<&'a str>,
-    /// The variant's payload, JSON text.
-    pub payload: Option<&'a str>,
-    /// The digest of the package.
-    pub package: [u8; 32],
-}
-
-/// Module: writes the response to a decide request.
-#[derive(Debug)]
-pub struct DecideResponseWriter<'b> {
-    out: &'b mut Vec<u8>,
-    count: u32,
-}
-
-impl<'b> DecideResponseWriter<'b> {
-    /// Starts a response in `out`, whose former content is forgotten.
-    pub fn new(out: &'b mut Vec<u8>, bundle_version: u64, bundle: &[u8; 32]) -> Self {
-        begin(out, bundle_version, bundle);
-        Self { out, count: 0 }
-    }
-
-    /// Adds a decision.
-    ///
-    /// # Errors
-    /// A response that the memory has no room for.
-    pub fn decision(&mut self, decision: &DecisionRecord<'_>) -> Result<(), TooLarge> {
-        let start = self.out.len();
-        let texts = [
-            (24, Some(decision.variant)),
-            (32, Some(decision.model)),
-            (40, Some(decision.version)),
-            (48, decision.rule),
-            (56, decision.layer),
-            (64, decision.payload),
-        ];
-        let flags = u8::from(decision.bucket.is_some()) | u8::from(decision.unit_missing) << 1;
-        let mut fields = [0; DECISION];
-        fields[8..12].copy_from_slice(&[decision.reason, decision.placement, decision.step, flags]);
-        put_u32(&mut fields, 12, decision.bucket.unwrap_or(0));
-        put_u32(&mut fields, 16, decision.route_index);
-        put_u32(&mut fields, 20, decision.variant_index);
-        put_digest(&mut fields, 72, &decision.package);
-        let mut end = DECISION;
-        for (at, text) in texts {
-            if let Some(text) = text {
-                put_u32(&mut fields, at, len32(end));
-                put_u32(&mut fields, at + 4, len32(text.len()));
-                end = end.saturating_add(text.len());
-            }
-        }
-        let size = end.checked_next_multiple_of(8).ok_or(TooLarge)?;
-        put_u32(&mut fields, 0, len32(size));
-        reserve(self.out, size)?;
-        self.out.extend_from_slice(&fields);
-        for (_, text) in texts {
-            self.out.extend_from_slice(text.unwrap_or_default().as_bytes());
-        }
-        self.out.resize(start + size, 0);
-        self.count = self.count.saturating_add(1);
-        Ok(())
-    }
-
-    /// Adds the answer for a context whose route the bundle does not have.
-    ///
-    /// # Errors
-    /// A response that the memory has no room for.
-    pub fn unknown_route(&mut self) -> Result<(), TooLarge> {
-        let mut fields = [0; DECISION];
-        put_u32(&mut fields, 0, len32(DECISION));
-        put_u32(&mut fields, 4, ErrorCode::UnknownRoute.number());
-        reserve(self.out, DECISION)?;
-        self.out.extend_from_slice(&fields);
-        self.count = self.count.saturating_add(1);
-        Ok(())
-    }
-
-    /// Ends the response.
-    ///
-    /// # Errors
-    /// A response that a u32 cannot measure.
-    pub fn finish(self) -> Result<(), TooLarge> {
-        put_u32(self.out, 12, self.count);
-        seal(self.out)
-    }
-}
-
-impl<'a> Response<'a> {
-    /// Shell: the decisions, in the order of the contexts, each checked when its turn comes; `None` stands for an
-    /// unknown route.
-    pub fn decisions(&self) -> Decisions<'a> {
-        Decisions { bytes: self.bytes, at: self.header_size.max(RESPONSE_HEADER), left: self.count }
-    }
-}
-
-/// Iterates over the decisions of a response; ends after the first malformed one.
-#[derive(Debug, Clone)]
-pub struct Decisions<'a> {
-    bytes: Bytes<'a>,
-    at: usize,
-    left: u32,
-}
-
-impl<'a> Iterator for Decisions<'a> {
-    type Item = Result<Option<DecisionRecord<'a>>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let record = self.bytes.record(self.at, DECISION).and_then(|record| {
-            self.at += record.len();
-            read_decision(record)
-        });
-        if record.is_err() {
-            self.left = 0;
-        }
-        Some(record)
-    }
-}
-
-fn read_decision(record: Bytes<'_>) -> Result<Option<DecisionRecord<'_>>, Malformed> {
-    match record.u32(4)? {
-        0 => {}
-        status if status == ErrorCode::UnknownRoute.number() => return Ok(None),
-        _ => return Err(record.fail(4, "a decision's status is none of this ABI")),
-    }
-    let within = |at: usize, most: u8| match record.u8(at)? {
-        number if (1..=most).contains(&number) => Ok(number),
-        _ => Err(record.fail(at, "a decision's reason, placement or step is none of this ABI")),
-    };
-    let flags = record.u8(11)?;
-    let bucket = record.u32(12)?;
-    if bucket >= 100_000 {
-        return Err(record.fail(12, "a bucket is above 99 999"));
-    }
-    Ok(Some(DecisionRecord {
-        reason: within(8, 6)?,
-        placement: within(9, 3)?,
-        step: within(10, 9)?,
-        unit_missing: flags & 2 != 0,
-        bucket: (flags & 1 != 0).then_some(bucket),
-        route_index: record.u32(16)?,
-        variant_index: record.u32(20)?,
-        variant: record.text(24)?,
-        model: record.text(32)?,
-        version: record.text(40)?,
-        rule: record.optional_text(48)?,
-        layer: record.optional_text(56)?,
-        payload: record.optional_text(64)?,
-        package: record.digest(72)?,
-    }))
 }

@@ -34,11 +34,13 @@ pub enum ErrorCode {
     MalformedContent = 14,
     /// A defect of the module.
     Internal = 15,
+    /// The bundle needs a unit list that was not loaded before it.
+    MissingObject = 16,
 }
 
 impl ErrorCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::MalformedRequest,
         Self::MalformedEnvelope,
         Self::DigestMismatch,
@@ -54,6 +56,7 @@ impl ErrorCode {
         Self::MissingValue,
         Self::MalformedContent,
         Self::Internal,
+        Self::MissingObject,
     ];
 
     /// The number in a response.
@@ -84,6 +87,7 @@ impl ErrorCode {
             Self::MissingValue => "missing_value",
             Self::MalformedContent => "malformed_content",
             Self::Internal => "internal",
+            Self::MissingObject => "missing_object",
         }
     }
 }

@@ -87,6 +87,8 @@ impl Mark {
 
     /// Damages the response in `output` and returns the address to claim instead of `address`.
     pub fn damage(self, output: &mut [u8], address: usize) -> usize {
+        // Its form and the size of a compact decision.
+        let compact = output.get(56) == Some(&1) && output.get(60) == Some(&32);
         let mut put = |at: usize, value: u32| crate::wire::put_u32(output, at, value);
         match self {
             Self::MalformedPointer => return 0xFFFF_FFC0,
@@ -95,6 +97,10 @@ impl Mark {
             Self::MalformedRecord => put(4, 72),
             // The first decision's `variant`, and the first tensor's `datatype` and `data`.
             Self::MalformedOffset => {
+                if compact {
+                    // Compact decisions have no offsets, but an index of the route.
+                    put(64 + 4, 0x7FFF_FFF0);
+                }
                 put(64 + 16, 0x7FFF_FFF0);
                 put(64 + 24, 0x7FFF_FFF0);
             }

@@ -12,6 +12,7 @@
 
 mod allocator;
 mod decide;
+mod decision;
 mod error;
 #[cfg(feature = "fault")]
 pub mod fault;
@@ -20,11 +21,11 @@ mod predict;
 mod response;
 mod wire;
 
-pub use allocator::OutlinedAllocator;
+pub use allocator::{OutlinedAllocator, allocations};
 pub use decide::{
     AttributeValue, Attributes, ContextFields, ContextRecord, Contexts, DecideRequest, DecideRequestWriter,
-    DecideResponseWriter, DecisionRecord, Decisions,
 };
+pub use decision::{CompactDecision, DecideResponseWriter, DecisionRecord, Decisions, ShadowRecord, Shadows};
 pub use error::{ErrorCode, Failure, Malformed, TooLarge};
 pub use module::Buffers;
 pub use predict::{
@@ -34,7 +35,7 @@ pub use predict::{
 pub use response::{Reply, Response, write_failure, write_loaded};
 
 /// The version of the flat entry point: `major << 16 | minor`.
-pub const VERSION: u32 = 0x0001_0000;
+pub const VERSION: u32 = 0x0001_0001;
 
 /// At most so many features outside their training range are listed in one response.
 pub const WARNING_LIMIT: usize = 1024;

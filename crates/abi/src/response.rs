@@ -95,7 +95,7 @@ pub fn write_failure(out: &mut Vec<u8>, code: ErrorCode, message: &str, hint: &s
     begin(out, 0, &[0; 32]);
     put_u32(out, 8, code.number());
     for text in [message, hint] {
-        let text = &text[..text.floor_char_boundary(LONGEST)];
+        let text = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
         out.extend_from_slice(&len32(text.len()).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
     }

@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use lockgate_abi::{
-    AttributeValue, Buffers, ContextFields, DecideRequest, DecideRequestWriter, DecideResponseWriter,
-    DecisionRecord, ErrorCode, Failure, Malformed, OutOfRangeRecord, PredictRequest, Reply, Response,
-    TensorRecord, WARNING_LIMIT, write_failure, write_loaded, write_predict_request, write_predict_response,
+    AttributeValue, Buffers, CompactDecision, ContextFields, DecideRequest, DecideRequestWriter,
+    DecideResponseWriter, DecisionRecord, ErrorCode, Failure, Malformed, OutOfRangeRecord, PredictRequest,
+    Reply, Response, ShadowRecord, TensorRecord, WARNING_LIMIT, write_failure, write_loaded,
+    write_predict_request, write_predict_response,
 };
 use lockgate_package::{Datatype, Tensor};
 use proptest::collection::vec;
@@ -13,7 +14,7 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 struct Context {
     route: String,
-    others: [Option<String>; 4],
+    others: [Option<String>; 5],
     attributes: Vec<(String, Attribute)>,
 }
 
@@ -26,8 +27,8 @@ enum Attribute {
 
 impl Context {
     fn fields(&self) -> ContextFields<'_> {
-        let [user, symbol, tenant, session] = self.others.each_ref().map(Option::as_deref);
-        ContextFields { route: &self.route, user, symbol, tenant, session }
+        let [user, symbol, tenant, session, variant] = self.others.each_ref().map(Option::as_deref);
+        ContextFields { route: &self.route, user, symbol, tenant, session, variant }
     }
 
     fn attributes(&self) -> impl Iterator<Item = (&str, AttributeValue<'_>)> + Clone {
@@ -49,13 +50,8 @@ fn contexts() -> impl Strategy<Value = Vec<Context>> {
         (-1e9..1e9_f64).prop_map(Attribute::Number),
         any::<bool>().prop_map(Attribute::Boolean),
     ];
-    let context = (".{0,12}", text(), text(), text(), text(), vec((".{0,6}", value), 0..4)).prop_map(
-        |(route, user, symbol, tenant, session, attributes)| Context {
-            route,
-            others: [user, symbol, tenant, session],
-            attributes,
-        },
-    );
+    let context = (".{0,12}", [text(), text(), text(), text(), text()], vec((".{0,6}", value), 0..4))
+        .prop_map(|(route, others, attributes)| Context { route, others, attributes });
     vec(context, 0..5)
 }
 
@@ -72,7 +68,7 @@ fn decide_request(contexts: &[Context], now_ms: i64, unavailable: &[[u8; 32]]) -
 fn sample_context() -> Context {
     Context {
         route: "eurusd".to_owned(),
-        others: [Some("alice".to_owned()), None, Some(String::new()), None],
+        others: [Some("alice".to_owned()), None, Some(String::new()), None, Some("canary".to_owned())],
         attributes: vec![
             ("country".to_owned(), Attribute::Text("DE".to_owned())),
             ("risk".to_owned(), Attribute::Number(0.5)),
@@ -83,31 +79,84 @@ fn sample_context() -> Context {
 
 fn sample_decision() -> DecisionRecord<'static> {
     DecisionRecord {
-        reason: 4,
+        compact: CompactDecision {
+            reason: 4,
+            step: 8,
+            bucket: Some(83_211),
+            route_index: 3,
+            variant_index: 1,
+            ..CompactDecision::default()
+        },
         placement: 1,
-        step: 8,
-        unit_missing: false,
-        bucket: Some(83_211),
-        route_index: 3,
-        variant_index: 1,
         variant: "canary",
         model: "eurusd_gb",
         version: "1.1.0",
-        rule: None,
         layer: Some("eurusd"),
         payload: Some("{\"threshold\":0.5}"),
         package: [7; 32],
+        ..DecisionRecord::default()
     }
+}
+
+/// A decision in which everything is there.
+fn rich_decision() -> DecisionRecord<'static> {
+    DecisionRecord {
+        compact: CompactDecision {
+            step: 9,
+            unit_missing: true,
+            holdout: true,
+            washout: true,
+            unavailable: true,
+            intended_index: Some(255),
+            target_index: Some(70_000),
+            bucket: None,
+            stage: Some(0),
+            window: Some(41),
+            shadow_mask: 0b1010,
+            ..sample_decision().compact
+        },
+        rule: Some("r"),
+        tenant: Some("acme"),
+        user: Some(""),
+        intended: Some("ö"),
+        ..sample_decision()
+    }
+}
+
+fn sample_shadows() -> [ShadowRecord<'static>; 2] {
+    let shadow = ShadowRecord {
+        number: 1,
+        name: "new",
+        variant_index: 2,
+        variant: "next",
+        model: "eurusd_lstm",
+        version: "2.0.0",
+        placement: 2,
+        package: [9; 32],
+        rate: 10,
+        concurrency: 2,
+        bytes: 1 << 20,
+        deadline_ms: 1000,
+    };
+    [shadow, ShadowRecord { number: 3, name: "", rate: 0, ..shadow }]
 }
 
 fn decide_response() -> Vec<u8> {
     let mut out = Vec::new();
     let mut writer = DecideResponseWriter::new(&mut out, 9, &[1; 32]);
-    writer.decision(&sample_decision()).unwrap();
+    writer.decision(&sample_decision(), [].into_iter()).unwrap();
     writer.unknown_route().unwrap();
-    writer
-        .decision(&DecisionRecord { rule: Some("r"), bucket: None, unit_missing: true, ..sample_decision() })
-        .unwrap();
+    writer.decision(&rich_decision(), sample_shadows().into_iter()).unwrap();
+    writer.finish().unwrap();
+    out
+}
+
+fn compact_response() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = DecideResponseWriter::compact(&mut out, 9, &[1; 32], 3).unwrap();
+    writer.compact_decision(&sample_decision().compact).unwrap();
+    writer.compact_unknown_route().unwrap();
+    writer.compact_decision(&rich_decision().compact).unwrap();
     writer.finish().unwrap();
     out
 }
@@ -142,7 +191,10 @@ fn done(bytes: &[u8]) -> Response<'_> {
 /// Reads everything that a response may hold, whichever kind it is.
 fn read_all(memory: &[u8], address: u32) -> Result<(), Malformed> {
     if let Reply::Done(response) = Reply::read(memory, address)? {
-        let decisions = response.decisions().try_for_each(|decision| decision.map(|_| ()));
+        let decisions = match response.compact_decisions() {
+            Ok(mut decisions) => decisions.try_for_each(|decision| decision.map(|_| ())),
+            Err(_) => response.decisions().try_for_each(|decision| decision.map(|_| ())),
+        };
         let tensors = response.outputs().try_for_each(|tensor| tensor?.to_tensor().map(|_| ()));
         let warnings = response.out_of_range().map(|_| ());
         decisions.and(tensors).and(warnings)?;
@@ -153,6 +205,9 @@ fn read_all(memory: &[u8], address: u32) -> Result<(), Malformed> {
 fn parse_all(request: &[u8]) {
     if let Ok(request) = DecideRequest::parse(request) {
         for context in request.contexts().flatten() {
+            for (name, _) in context.attributes() {
+                context.attribute(name);
+            }
             context.attribute("nowhere");
         }
     }
@@ -235,7 +290,8 @@ proptest! {
         let views: Vec<_> = tensors.iter().map(Tensor::view).collect();
         write_predict_request(&mut predict, 0, &views, &[("a", "b")]).unwrap();
         let warning = OutOfRangeRecord { row: 1, feature: 2, value: 3.0 };
-        for mut message in [request, predict, decide_response(), predict_response(&tensors, &[warning])] {
+        let responses = [decide_response(), compact_response(), predict_response(&tensors, &[warning])];
+        for mut message in [request, predict].into_iter().chain(responses) {
             let at = at.index(message.len());
             message[at] = value;
             parse_all(&message);
@@ -253,13 +309,80 @@ fn decisions_cross_unchanged() {
     let response = done(&bytes);
     assert_eq!((response.count, response.bundle_version, response.digest), (3, 9, [1; 32]));
     let decisions: Vec<_> = response.decisions().collect::<Result<_, _>>().unwrap();
-    let with_rule = DecisionRecord { rule: Some("r"), bucket: None, unit_missing: true, ..sample_decision() };
-    assert_eq!(decisions, [Some(sample_decision()), None, Some(with_rule)]);
+    let [Some((first, none)), None, Some((second, shadows))] = &decisions[..] else {
+        panic!("{decisions:?}")
+    };
+    assert_eq!((*first, *second), (sample_decision(), rich_decision()));
+    assert_eq!(none.clone().count(), 0);
+    assert_eq!(shadows.clone().collect::<Result<Vec<_>, _>>().unwrap(), sample_shadows());
+}
+
+#[test]
+fn compact_decisions_cross_unchanged() {
+    let bytes = compact_response();
+    assert_eq!(bytes.len(), 64 + 3 * 32);
+    let response = done(&bytes);
+    assert!(response.is_compact());
+    let decisions: Vec<_> = response.compact_decisions().unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(decisions, [Some(sample_decision().compact), None, Some(rich_decision().compact)]);
+    let wrong = response.decisions().next().unwrap().unwrap_err().to_string();
+    assert_eq!(wrong, "the decisions are compact, at byte 56");
+    let full = decide_response();
+    let wrong = done(&full).compact_decisions().err().unwrap().to_string();
+    assert_eq!(wrong, "the decisions are not compact, at byte 56");
+}
+
+#[test]
+fn a_shell_says_which_form_it_wants() {
+    for (compact, flags) in [(false, 0), (true, 1)] {
+        let mut out = Vec::new();
+        let writer = DecideRequestWriter::new(&mut out, 7);
+        let writer = if compact { writer.compact() } else { writer };
+        writer.finish(&[]).unwrap();
+        assert_eq!(out[12..16], [flags, 0, 0, 0]);
+        assert_eq!(DecideRequest::parse(&out).unwrap().compact, compact);
+    }
+}
+
+/// What ABI 1.0 wrote: no form, a fixed part of 112 bytes, and strings behind it.
+#[test]
+fn decisions_of_the_first_version_are_read() {
+    let mut out = vec![0; 64 + 120];
+    for (at, value) in [(0, 64), (4, 184), (12, 1), (64, 120), (88, 112), (92, 1), (96, 113), (104, 113)] {
+        out[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+    }
+    out[72..75].copy_from_slice(&[1, 1, 8]);
+    out[64 + 112..].copy_from_slice(b"v\xff\xff\xff\xff\xff\xff\xff");
+    let response = done(&out);
+    let decisions: Vec<_> = response.decisions().collect::<Result<_, _>>().unwrap();
+    let [Some((decision, shadows))] = &decisions[..] else { panic!("{decisions:?}") };
+    assert_eq!((decision.variant, decision.model, decision.tenant), ("v", "", None));
+    assert_eq!((decision.compact.stage, decision.compact.shadow_mask), (None, 0));
+    assert_eq!(shadows.clone().count(), 0);
+}
+
+/// Strings may lie anywhere in a context's record, with anything between them.
+#[test]
+fn a_context_may_be_laid_out_otherwise() {
+    let mut out = decide_request(&[sample_context()], 1, &[]);
+    let size = u32::from_le_bytes(out[32..36].try_into().unwrap());
+    // Bytes that are no UTF-8 behind the strings.
+    out.extend_from_slice(&[0xff; 8]);
+    let len = out.len() as u32;
+    out[4..8].copy_from_slice(&len.to_le_bytes());
+    out[32..36].copy_from_slice(&(size + 8).to_le_bytes());
+    let context = DecideRequest::parse(&out).unwrap().contexts().next().unwrap().unwrap();
+    assert_eq!(context.fields, sample_context().fields());
+    assert!(context.attributes().eq(sample_context().attributes()));
+    for (name, value) in sample_context().attributes() {
+        assert_eq!(context.attribute(name), Some(value));
+    }
+    assert_eq!(context.attribute("x"), None);
 }
 
 #[test]
 fn every_truncated_response_is_an_error() {
-    for whole in [decide_response(), predict_response(&sample_tensors(), &[])] {
+    for whole in [decide_response(), compact_response(), predict_response(&sample_tensors(), &[])] {
         assert_eq!(read_kind(&whole), Ok(()));
         for len in 0..whole.len() {
             assert!(read_kind(&whole[..len]).is_err(), "cut at {len}");
@@ -267,6 +390,9 @@ fn every_truncated_response_is_an_error() {
     }
     fn read_kind(bytes: &[u8]) -> Result<(), Malformed> {
         match Reply::read(bytes, 0)? {
+            Reply::Done(response) if response.is_compact() => {
+                response.compact_decisions()?.try_for_each(|d| d.map(drop))
+            }
             Reply::Done(response) if response.bundle_version == 9 => {
                 response.decisions().try_for_each(|d| d.map(drop))
             }
@@ -286,7 +412,7 @@ fn failures_cross_unchanged_and_long_texts_are_cut() {
         assert_eq!(failure, Failure { code, message: "what".to_owned(), hint: "do this".to_owned() });
     }
     assert_eq!(ErrorCode::from_number(0), None);
-    assert_eq!(ErrorCode::from_number(16), None);
+    assert_eq!(ErrorCode::from_number(17), None);
     let mut out = Vec::new();
     write_failure(&mut out, ErrorCode::Internal, &"ä".repeat(5000), "");
     let Ok(Reply::Failed(failure)) = Reply::read(&out, 0) else { panic!() };
@@ -299,6 +425,14 @@ fn check_response(bytes: &[u8], at: usize, value: &[u8], problem: &str) {
     bytes[at..at + value.len()].copy_from_slice(value);
     let error = match Reply::read(&bytes, 0) {
         Err(error) => error,
+        Ok(Reply::Done(response)) if response.bundle_version == 9 && response.is_compact() => {
+            match response.compact_decisions() {
+                Ok(mut decisions) => {
+                    decisions.find_map(Result::err).unwrap_or_else(|| panic!("byte {at}: accepted"))
+                }
+                Err(error) => error,
+            }
+        }
         Ok(Reply::Done(response)) if response.bundle_version == 9 => {
             response.decisions().find_map(Result::err).unwrap_or_else(|| panic!("byte {at}: accepted"))
         }
@@ -325,7 +459,7 @@ fn lies_in_a_response_are_named() {
     );
     check_response(&decide, 4, huge, "the response's total_size reaches beyond the memory, at byte 0");
     check_response(&decide, 8, &[99, 0, 0, 0], "the status is no error code of this ABI, at byte 8");
-    check_response(&decide, 12, &[9, 0, 0, 0], "a field lies outside its record, at byte 496");
+    check_response(&decide, 12, &[9, 0, 0, 0], "a field lies outside its record, at byte 864");
     check_response(
         &decide,
         64,
@@ -339,9 +473,31 @@ fn lies_in_a_response_are_named() {
         &[7],
         "a decision's reason, placement or step is none of this ABI, at byte 72",
     );
-    check_response(&decide, 76, &[0xa0, 0x86, 1, 0], "a bucket is above 99 999, at byte 76");
+    check_response(&decide, 432 + 104, huge, "an offset or length points outside the message, at byte 592");
+    check_response(
+        &decide,
+        592 + 4,
+        &[4],
+        "a decision's reason, placement or step is none of this ABI, at byte 596",
+    );
+    check_response(
+        &decide,
+        592 + 24,
+        huge,
+        "an offset or length points outside the message, at byte 2147484079",
+    );
+    let compact = compact_response();
+    check_response(&compact, 12, huge, "an offset or length points outside the message, at byte 64");
+    check_response(&compact, 64, &[1], "a decision's status is none of this ABI, at byte 64");
+    check_response(
+        &compact,
+        65,
+        &[7],
+        "a decision's reason, placement or step is none of this ABI, at byte 65",
+    );
+    check_response(&compact, 60, &[31], "the decisions are not compact, at byte 56");
     check_response(&decide, 88, huge, "an offset or length points outside the message, at byte 2147483711");
-    check_response(&decide, 176, &[0xff], "a string is not UTF-8, at byte 176");
+    check_response(&decide, 224, &[0xff], "a string is not UTF-8, at byte 224");
 
     let warning = OutOfRangeRecord { row: 1, feature: 2, value: 3.0 };
     let predict = predict_response(&sample_tensors(), &[warning]);
@@ -371,7 +527,17 @@ fn headers_and_records_may_grow() {
     out[0] = 72;
     let len = out.len() as u32;
     out[4..8].copy_from_slice(&len.to_le_bytes());
-    assert_eq!(done(&out).decisions().next(), Some(Ok(Some(sample_decision()))));
+    let first = done(&out).decisions().next().unwrap().unwrap().unwrap().0;
+    assert_eq!(first, sample_decision());
+    let mut out = compact_response();
+    for record in [160, 128, 96] {
+        out.splice(record..record, [0xAB; 8]);
+    }
+    let len = out.len() as u32;
+    out[4..8].copy_from_slice(&len.to_le_bytes());
+    out[60] = 40;
+    let decisions: Vec<_> = done(&out).compact_decisions().unwrap().collect();
+    assert_eq!(decisions[2], Ok(Some(rich_decision().compact)));
 }
 
 #[test]

@@ -175,6 +175,7 @@ impl From<Failure> for Error {
             Code::MissingValue => ErrorCode::MissingValue,
             Code::MalformedContent => ErrorCode::MalformedContent,
             Code::Internal => ErrorCode::Internal,
+            Code::MissingObject => ErrorCode::MissingObject,
         };
         Self { code, message: failure.message, hint: failure.hint }
     }

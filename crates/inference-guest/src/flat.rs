@@ -26,6 +26,13 @@ pub extern "C" fn lockgate_abi() -> u32 {
     lockgate_abi::VERSION
 }
 
+/// How often the module's allocator was asked for memory.
+#[expect(unsafe_code, reason = "a shell finds the export by its name")]
+#[unsafe(no_mangle)]
+pub extern "C" fn lockgate_allocations() -> u64 {
+    lockgate_abi::allocations()
+}
+
 /// The address of the input buffer, of at least `len` bytes.
 #[expect(unsafe_code, reason = "a shell finds the export by its name")]
 #[unsafe(no_mangle)]

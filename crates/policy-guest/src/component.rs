@@ -4,11 +4,13 @@ use std::cell::RefCell;
 
 use lockgate_abi::Failure;
 use lockgate_package::{AlignedBytes, Digest};
-use lockgate_policy::{Attribute, RequestContext};
+use lockgate_policy::{Attribute, ShadowLimits};
+
+use crate::view::View;
 
 use self::bindings::exports::lockgate::core::policy::{
     AttributeValue, Bundle, ContextBorrow, Decision, Error, Guest, GuestBundle, GuestContext, GuestDecision,
-    Placement, Reason, Step,
+    GuestShadow, Placement, Reason, Shadow, Step,
 };
 use self::bindings::exports::lockgate::core::types::ErrorCode;
 
@@ -26,19 +28,33 @@ impl Guest for Component {
     type Context = OwnedContext;
     type Decision = OwnedDecision;
     type Bundle = OwnedBundle;
+    type Shadow = OwnedShadow;
 }
 
-struct OwnedContext(RefCell<RequestContext>);
+#[derive(Default)]
+struct OwnedContext(RefCell<ContextParts>);
+
+/// A context under construction.
+#[derive(Default)]
+pub(crate) struct ContextParts {
+    pub(crate) route: String,
+    pub(crate) user: Option<String>,
+    pub(crate) symbol: Option<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) session: Option<String>,
+    pub(crate) variant: Option<String>,
+    pub(crate) attributes: Vec<(String, Attribute)>,
+}
 
 impl OwnedContext {
-    fn with(&self, change: impl FnOnce(&mut RequestContext)) {
+    fn with(&self, change: impl FnOnce(&mut ContextParts)) {
         change(&mut self.0.borrow_mut());
     }
 }
 
 impl GuestContext for OwnedContext {
     fn new(route: String) -> Self {
-        Self(RefCell::new(RequestContext::new(route)))
+        Self(RefCell::new(ContextParts { route, ..ContextParts::default() }))
     }
 
     fn set_user(&self, value: String) {
@@ -57,14 +73,19 @@ impl GuestContext for OwnedContext {
         self.with(|context| context.session = Some(value));
     }
 
+    fn set_variant(&self, value: String) {
+        self.with(|context| context.variant = Some(value));
+    }
+
     fn set_attribute(&self, name: String, value: AttributeValue) {
         let value = match value {
             AttributeValue::Text(text) => Attribute::Text(text),
             AttributeValue::Number(number) => Attribute::Number(number),
             AttributeValue::Boolean(boolean) => Attribute::Boolean(boolean),
         };
-        self.with(|context| {
-            context.attributes.insert(name, value);
+        self.with(|context| match context.attributes.iter_mut().find(|(have, _)| *have == name) {
+            Some((_, have)) => *have = value,
+            None => context.attributes.push((name, value)),
         });
     }
 }
@@ -72,34 +93,72 @@ impl GuestContext for OwnedContext {
 /// A decision that outlives its bundle.
 struct OwnedDecision {
     route: String,
-    variant: String,
-    model: String,
-    version: String,
-    package: Digest,
-    placement: Placement,
+    tenant: Option<String>,
+    user: Option<String>,
+    served: OwnedVariant,
+    intended: Option<String>,
     payload: Option<String>,
     reason: Reason,
     step: Step,
     rule: Option<String>,
     layer: Option<String>,
     bucket: Option<u32>,
+    stage: Option<u32>,
+    window: Option<u32>,
     unit_missing: bool,
+    holdout: bool,
+    washout: bool,
+    unavailable: bool,
+    shadows: Vec<OwnedShadow>,
 }
 
-impl From<&lockgate_policy::Decision<'_>> for OwnedDecision {
-    fn from(decision: &lockgate_policy::Decision<'_>) -> Self {
+#[derive(Clone)]
+struct OwnedVariant {
+    name: String,
+    model: String,
+    version: String,
+    package: Digest,
+    placement: Placement,
+}
+
+#[derive(Clone)]
+struct OwnedShadow {
+    name: String,
+    variant: OwnedVariant,
+    limits: ShadowLimits,
+}
+
+impl From<lockgate_policy::VariantView<'_>> for OwnedVariant {
+    fn from(variant: lockgate_policy::VariantView<'_>) -> Self {
         Self {
-            route: decision.route.to_owned(),
-            variant: decision.variant.to_owned(),
-            model: decision.model.to_owned(),
-            version: decision.version.to_owned(),
-            package: decision.package,
-            placement: match decision.placement {
+            name: variant.name.to_owned(),
+            model: variant.model.to_owned(),
+            version: variant.version.to_owned(),
+            package: variant.digest,
+            placement: match variant.placement {
                 lockgate_policy::Placement::Edge => Placement::Edge,
                 lockgate_policy::Placement::Host => Placement::Host,
                 lockgate_policy::Placement::Gpu => Placement::Gpu,
             },
-            payload: decision.payload.map(str::to_owned),
+        }
+    }
+}
+
+impl From<&lockgate_policy::Decision<'_>> for OwnedDecision {
+    fn from(decision: &lockgate_policy::Decision<'_>) -> Self {
+        let route = decision.route();
+        let shadow = |shadow: lockgate_policy::ShadowView<'_>| OwnedShadow {
+            name: shadow.name.to_owned(),
+            variant: shadow.variant.into(),
+            limits: shadow.limits,
+        };
+        Self {
+            route: route.name().to_owned(),
+            tenant: route.tenant().map(str::to_owned),
+            user: route.user().map(str::to_owned),
+            payload: decision.variant().payload.map(str::to_owned),
+            served: decision.variant().into(),
+            intended: decision.intended().map(|variant| variant.name.to_owned()),
             reason: match decision.reason {
                 lockgate_policy::Reason::Static => Reason::StaticValue,
                 lockgate_policy::Reason::Default => Reason::DefaultValue,
@@ -119,11 +178,59 @@ impl From<&lockgate_policy::Decision<'_>> for OwnedDecision {
                 lockgate_policy::Step::Default => Step::DefaultSplit,
                 lockgate_policy::Step::Fallback => Step::Fallback,
             },
-            rule: decision.rule.map(str::to_owned),
-            layer: decision.layer.map(str::to_owned),
+            rule: decision.rule().map(str::to_owned),
+            layer: decision.layer().map(str::to_owned),
             bucket: decision.bucket,
+            stage: decision.stage,
+            window: decision.window,
             unit_missing: decision.unit_missing,
+            holdout: decision.holdout,
+            washout: decision.washout,
+            unavailable: decision.unavailable,
+            shadows: decision.shadows().map(shadow).collect(),
         }
+    }
+}
+
+impl GuestShadow for OwnedShadow {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn variant(&self) -> String {
+        self.variant.name.clone()
+    }
+
+    fn model(&self) -> String {
+        self.variant.model.clone()
+    }
+
+    fn version(&self) -> String {
+        self.variant.version.clone()
+    }
+
+    fn package_digest(&self) -> Vec<u8> {
+        self.variant.package.0.to_vec()
+    }
+
+    fn placement(&self) -> Placement {
+        self.variant.placement
+    }
+
+    fn rate(&self) -> u32 {
+        self.limits.rate
+    }
+
+    fn concurrency(&self) -> u32 {
+        self.limits.concurrency
+    }
+
+    fn bytes(&self) -> u32 {
+        self.limits.bytes
+    }
+
+    fn deadline_ms(&self) -> u32 {
+        self.limits.deadline_ms
     }
 }
 
@@ -133,23 +240,23 @@ impl GuestDecision for OwnedDecision {
     }
 
     fn variant(&self) -> String {
-        self.variant.clone()
+        self.served.name.clone()
     }
 
     fn model(&self) -> String {
-        self.model.clone()
+        self.served.model.clone()
     }
 
     fn version(&self) -> String {
-        self.version.clone()
+        self.served.version.clone()
     }
 
     fn package_digest(&self) -> Vec<u8> {
-        self.package.0.to_vec()
+        self.served.package.0.to_vec()
     }
 
     fn placement(&self) -> Placement {
-        self.placement
+        self.served.placement
     }
 
     fn payload(&self) -> Option<String> {
@@ -179,6 +286,42 @@ impl GuestDecision for OwnedDecision {
     fn unit_missing(&self) -> bool {
         self.unit_missing
     }
+
+    fn tenant(&self) -> Option<String> {
+        self.tenant.clone()
+    }
+
+    fn user(&self) -> Option<String> {
+        self.user.clone()
+    }
+
+    fn intended_variant(&self) -> Option<String> {
+        self.intended.clone()
+    }
+
+    fn stage(&self) -> Option<u32> {
+        self.stage
+    }
+
+    fn window(&self) -> Option<u32> {
+        self.window
+    }
+
+    fn holdout(&self) -> bool {
+        self.holdout
+    }
+
+    fn washout(&self) -> bool {
+        self.washout
+    }
+
+    fn unavailable(&self) -> bool {
+        self.unavailable
+    }
+
+    fn shadows(&self) -> Vec<Shadow> {
+        self.shadows.iter().cloned().map(Shadow::new).collect()
+    }
 }
 
 struct OwnedBundle(lockgate_policy::Bundle);
@@ -195,7 +338,7 @@ impl OwnedBundle {
         if let Some(mark) = context.user.as_deref().and_then(lockgate_abi::fault::Mark::of_user) {
             mark.act();
         }
-        match self.0.decide(&*context, now, unavailable) {
+        match self.0.decide(&View::of_parts(&context), now, unavailable) {
             Ok(decision) => Ok(Decision::new(OwnedDecision::from(&decision))),
             Err(_) => Err(crate::unknown_route().into()),
         }
@@ -204,7 +347,14 @@ impl OwnedBundle {
 
 impl GuestBundle for OwnedBundle {
     fn load(bytes: Vec<u8>) -> Result<Bundle, Error> {
-        Ok(Bundle::new(Self(crate::load(AlignedBytes::copy_of(&bytes))?)))
+        Self::load_with_objects(bytes, Vec::new())
+    }
+
+    fn load_with_objects(bytes: Vec<u8>, objects: Vec<Vec<u8>>) -> Result<Bundle, Error> {
+        let bundle = AlignedBytes::copy_of(&bytes);
+        drop(bytes);
+        let objects = objects.into_iter().map(|object| AlignedBytes::copy_of(&object)).collect();
+        Ok(Bundle::new(Self(crate::load(bundle, objects)?)))
     }
 
     fn version(&self) -> u64 {
@@ -275,6 +425,7 @@ impl From<Failure> for Error {
             Code::MissingValue => ErrorCode::MissingValue,
             Code::MalformedContent => ErrorCode::MalformedContent,
             Code::Internal => ErrorCode::Internal,
+            Code::MissingObject => ErrorCode::MissingObject,
         };
         Self { code, message: failure.message, hint: failure.hint }
     }

@@ -4,14 +4,19 @@
 use std::cell::RefCell;
 
 use lockgate_abi::{
-    AttributeValue, Buffers, ContextRecord, DecideRequest, DecideResponseWriter, DecisionRecord, ErrorCode,
-    TooLarge, write_failure, write_loaded,
+    Buffers, CompactDecision, DecideRequest, DecideResponseWriter, DecisionRecord, ErrorCode, Malformed,
+    ShadowRecord, TooLarge, write_failure, write_loaded,
 };
-use lockgate_policy::{Bundle, Context, Decision};
+use lockgate_package::AlignedBytes;
+use lockgate_policy::{Bundle, Decision, ShadowView};
+
+use crate::view::View;
 
 #[derive(Default)]
 struct State {
     buffers: Buffers,
+    /// Unit lists that wait for their bundle.
+    lists: Vec<AlignedBytes>,
     bundle: Option<Bundle>,
 }
 
@@ -26,6 +31,13 @@ pub extern "C" fn lockgate_abi() -> u32 {
     lockgate_abi::VERSION
 }
 
+/// How often the module's allocator was asked for memory.
+#[expect(unsafe_code, reason = "a shell finds the export by its name")]
+#[unsafe(no_mangle)]
+pub extern "C" fn lockgate_allocations() -> u64 {
+    lockgate_abi::allocations()
+}
+
 /// The address of the input buffer, of at least `len` bytes.
 #[expect(unsafe_code, reason = "a shell finds the export by its name")]
 #[unsafe(no_mangle)]
@@ -33,7 +45,7 @@ pub extern "C" fn lockgate_reserve(len: usize) -> usize {
     STATE.with_borrow_mut(|state| state.buffers.reserve(len))
 }
 
-/// Takes a bundle of `len` bytes from the input buffer.
+/// Takes a bundle of `len` bytes, or a unit list that it needs, from the input buffer.
 #[expect(unsafe_code, reason = "a shell finds the export by its name")]
 #[unsafe(no_mangle)]
 pub extern "C" fn lockgate_load(len: usize) -> usize {
@@ -61,7 +73,13 @@ impl State {
             let hint = "make a new instance for another bundle";
             return write_failure(output, ErrorCode::AlreadyLoaded, "this instance holds a bundle", hint);
         }
-        match crate::load(bytes) {
+        if crate::is_unit_list(&bytes) {
+            // Its content is checked together with the bundle that names it.
+            self.lists.push(bytes);
+            let count = u32::try_from(self.lists.len()).unwrap_or(u32::MAX);
+            return write_loaded(output, count, 0, &[0; 32]);
+        }
+        match crate::load(bytes, std::mem::take(&mut self.lists)) {
             Ok(bundle) => {
                 write_loaded(output, 0, bundle.version(), &bundle.digest().0);
                 self.bundle = Some(bundle);
@@ -84,24 +102,21 @@ impl State {
             Ok(request) => request,
             Err(error) => return write_failure(output, ErrorCode::MalformedRequest, &error.to_string(), ""),
         };
-        let mut response = DecideResponseWriter::new(output, bundle.version(), &bundle.digest().0);
-        for context in request.contexts() {
-            let context = match context {
-                Ok(context) => context,
-                Err(error) => {
-                    return write_failure(output, ErrorCode::MalformedRequest, &error.to_string(), "");
-                }
-            };
-            let written = match bundle.decide(&Record(context), request.now_ms, request.unavailable) {
-                Ok(decision) => response.decision(&record(&decision)),
-                Err(_) => response.unknown_route(),
-            };
-            if written.is_err() {
-                return too_large(output);
+        let answered = if request.compact {
+            answer_compactly(bundle, &request, output)
+        } else {
+            answer_in_full(bundle, &request, output)
+        };
+        match answered {
+            Ok(()) => {}
+            Err(Refused::Malformed(error)) => {
+                write_failure(output, ErrorCode::MalformedRequest, &error.to_string(), "");
             }
-        }
-        if response.finish().is_err() {
-            too_large(output);
+            Err(Refused::TooLarge) => {
+                output.clear();
+                let hint = "send fewer contexts at once";
+                write_failure(output, ErrorCode::LimitExceeded, &TooLarge.to_string(), hint);
+            }
         }
     }
 
@@ -128,59 +143,109 @@ impl State {
     }
 }
 
-fn too_large(output: &mut Vec<u8>) {
-    output.clear();
-    write_failure(output, ErrorCode::LimitExceeded, &TooLarge.to_string(), "send fewer contexts at once");
+/// Why a request gets no decisions.
+enum Refused {
+    Malformed(Malformed),
+    TooLarge,
+}
+
+impl From<Malformed> for Refused {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<TooLarge> for Refused {
+    fn from(TooLarge: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+fn answer_compactly(
+    bundle: &Bundle,
+    request: &DecideRequest<'_>,
+    output: &mut Vec<u8>,
+) -> Result<(), Refused> {
+    let (version, digest) = (bundle.version(), bundle.digest().0);
+    let mut response = DecideResponseWriter::compact(output, version, &digest, request.context_limit())?;
+    for context in request.contexts() {
+        match bundle.decide(&View::of_record(context?), request.now_ms, request.unavailable) {
+            Ok(decision) => response.compact_decision(&compact(&decision))?,
+            Err(_) => response.compact_unknown_route()?,
+        }
+    }
+    Ok(response.finish()?)
+}
+
+fn answer_in_full(bundle: &Bundle, request: &DecideRequest<'_>, output: &mut Vec<u8>) -> Result<(), Refused> {
+    let mut response = DecideResponseWriter::new(output, bundle.version(), &bundle.digest().0);
+    for context in request.contexts() {
+        match bundle.decide(&View::of_record(context?), request.now_ms, request.unavailable) {
+            Ok(decision) => response.decision(&record(&decision), shadows(&decision))?,
+            Err(_) => response.unknown_route()?,
+        }
+    }
+    Ok(response.finish()?)
+}
+
+fn compact(decision: &Decision<'_>) -> CompactDecision {
+    CompactDecision {
+        reason: decision.reason.number(),
+        step: decision.step.number(),
+        unit_missing: decision.unit_missing,
+        holdout: decision.holdout,
+        washout: decision.washout,
+        unavailable: decision.unavailable,
+        route_index: decision.route_index,
+        variant_index: decision.variant_index,
+        intended_index: decision.intended_index,
+        target_index: decision.target_index,
+        bucket: decision.bucket,
+        stage: decision.stage,
+        window: decision.window,
+        shadow_mask: decision.shadow_mask,
+    }
 }
 
 fn record<'a>(decision: &Decision<'a>) -> DecisionRecord<'a> {
+    let (route, variant) = (decision.route(), decision.variant());
     DecisionRecord {
-        reason: decision.reason.number(),
-        placement: decision.placement.number(),
-        step: decision.step.number(),
-        unit_missing: decision.unit_missing,
-        bucket: decision.bucket,
-        route_index: decision.route_index,
-        variant_index: decision.variant_index,
-        variant: decision.variant,
-        model: decision.model,
-        version: decision.version,
-        rule: decision.rule,
-        layer: decision.layer,
-        payload: decision.payload,
-        package: decision.package.0,
+        compact: compact(decision),
+        placement: variant.placement.number(),
+        variant: variant.name,
+        model: variant.model,
+        version: variant.version,
+        rule: decision.rule(),
+        layer: decision.layer(),
+        payload: variant.payload,
+        package: variant.digest.0,
+        tenant: route.tenant(),
+        user: route.user(),
+        intended: decision.intended().map(|variant| variant.name),
     }
 }
 
-/// A context where it lies in the request.
-struct Record<'a>(ContextRecord<'a>);
+fn shadows<'b>(decision: &Decision<'b>) -> impl Iterator<Item = ShadowRecord<'b>> + Clone + use<'b> {
+    let (route, mask) = (decision.route(), decision.shadow_mask);
+    let running =
+        (0..u8::try_from(u32::BITS).unwrap_or(u8::MAX)).filter(move |number| mask >> number & 1 != 0);
+    running.filter_map(move |number| Some(shadow(number, route.shadow(u32::from(number))?)))
+}
 
-impl Context for Record<'_> {
-    fn route(&self) -> &str {
-        self.0.fields.route
-    }
-
-    fn user(&self) -> Option<&str> {
-        self.0.fields.user
-    }
-
-    fn symbol(&self) -> Option<&str> {
-        self.0.fields.symbol
-    }
-
-    fn tenant(&self) -> Option<&str> {
-        self.0.fields.tenant
-    }
-
-    fn session(&self) -> Option<&str> {
-        self.0.fields.session
-    }
-
-    fn attribute(&self, name: &str) -> Option<lockgate_policy::AttributeValue<'_>> {
-        self.0.attribute(name).map(|value| match value {
-            AttributeValue::Text(text) => lockgate_policy::AttributeValue::Text(text),
-            AttributeValue::Number(number) => lockgate_policy::AttributeValue::Number(number),
-            AttributeValue::Boolean(boolean) => lockgate_policy::AttributeValue::Boolean(boolean),
-        })
+fn shadow(number: u8, shadow: ShadowView<'_>) -> ShadowRecord<'_> {
+    let ShadowView { name, variant, variant_index, limits, .. } = shadow;
+    ShadowRecord {
+        number,
+        name,
+        variant_index,
+        variant: variant.name,
+        model: variant.model,
+        version: variant.version,
+        placement: variant.placement.number(),
+        package: variant.digest.0,
+        rate: limits.rate,
+        concurrency: limits.concurrency,
+        bytes: limits.bytes,
+        deadline_ms: limits.deadline_ms,
     }
 }
