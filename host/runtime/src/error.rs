@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lockgate_abi::{ErrorCode, Malformed};
 use lockgate_package::Digest;
+use lockgate_package::signing::TrustError;
 
 /// Why a runtime could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,8 @@ pub enum BuildError {
     Thread(std::io::Error),
 }
 
-/// Why a bundle or package set was not installed. What was installed before still serves.
+/// Why a bundle or package set was not installed. What was installed before still serves. [`code`](Self::code) is stable,
+/// [`hint`](Self::hint) says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstallError {
@@ -59,21 +61,24 @@ pub enum InstallError {
         /// What is wrong.
         problem: String,
     },
-    /// The bundle is older than one that was installed, or has its version but other content.
+    /// A demand is not met: a signature, a version, a parent, a digest. Every bundle must have a higher version than all before
+    /// it, or be the newest of them again.
+    #[error("{name}: {error}")]
+    Untrusted {
+        /// The file.
+        name: String,
+        /// What was demanded, and what was found.
+        error: Box<TrustError>,
+    },
+    /// The bundle was accepted, but that could not be remembered.
     #[error(
-        "bundle version {found} ({}) is not newer than version {installed} ({}), which was installed; \
-         a rollback is old content under a higher version",
-        digest.short(), installed_digest.short()
+        "{name} is not installed, because a restart would forget that its version was accepted: {problem}"
     )]
-    NotNewer {
-        /// The version that was refused.
-        found: u64,
-        /// Its digest.
-        digest: Digest,
-        /// The newest version installed so far.
-        installed: u64,
-        /// Its digest.
-        installed_digest: Digest,
+    NotRecorded {
+        /// The file.
+        name: String,
+        /// Why not.
+        problem: String,
     },
     /// Two packages have one name.
     #[error("two packages are called {name} but differ: {} and {}", first.short(), second.short())]
@@ -88,6 +93,9 @@ pub enum InstallError {
     /// The bundle pins packages that were not given.
     #[error("the bundle needs packages that are missing:\n{}", .0.join("\n"))]
     Missing(Vec<String>),
+    /// Packages were given for models that the bundle pins to other ones.
+    #[error("the bundle pins other packages than the ones that are there:\n{}", .0.join("\n"))]
+    WronglyPinned(Vec<String>),
     /// A package's inputs or outputs are not those of a route that it serves.
     #[error("packages do not fit the routes that they serve:\n{}", .0.join("\n"))]
     Signature(Vec<String>),
@@ -109,6 +117,36 @@ pub enum InstallError {
         /// What happened.
         error: RuntimeError,
     },
+}
+
+impl InstallError {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Bundle(_) => "unusable_bundle",
+            Self::Package { .. } => "unusable_package",
+            Self::Untrusted { error, .. } => error.code(),
+            Self::NotRecorded { .. } => "not_recorded",
+            Self::Conflict { .. } => "package_conflict",
+            Self::Missing(_) => "missing_package",
+            Self::WronglyPinned(_) => "wrong_pin",
+            Self::Signature(_) => "signature_mismatch",
+            Self::Module { .. } => "missing_module",
+            Self::Load { error, .. } => error.code(),
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Untrusted { error, .. } => Some(error.hint()),
+            Self::WronglyPinned(_) => Some(
+                "give the packages that the bundle pins, or compile the policy again with the ones that are there",
+            ),
+            Self::Load { error, .. } => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// Why one request got no answer.

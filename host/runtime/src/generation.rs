@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockgate_abi::Reply;
-use lockgate_package::{AlignedBytes, Digest, Manifest, Package, Signature, TensorSpec};
+use lockgate_package::signing::{Accepted, Demands, TrustError};
+use lockgate_package::{AlignedBytes, Digest, Kind, Manifest, Package, Signature, TensorSpec};
 use lockgate_policy::{Bundle, Placement, RouteView, VariantView};
 
 use crate::engine::{Closing, Guest, Guests};
 use crate::worker::{failed, fault};
-use crate::{BundleId, InstallError, RuntimeError, Settings};
+use crate::{BundleId, Content, Contents, Context, InstallError, RuntimeError, Settings, Trust};
 
 /// A bundle and the packages that it pins, as they serve together. It never changes; installing makes a new one.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Generation {
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) bundle: Bundle,
+    /// The unit lists that the bundle names, for new instances.
+    pub(crate) lists: Arc<[Vec<u8>]>,
     pub(crate) load: Duration,
 }
 
@@ -59,15 +62,30 @@ impl Generation {
         self.models.get(digest).map(Arc::as_ref)
     }
 
+    /// The definition of a route that a context may see.
+    pub(crate) fn resolve(
+        &self,
+        route: &str,
+        context: &Context,
+        now_ms: i64,
+        unavailable: &[[u8; 32]],
+    ) -> Result<RouteView<'_>, RuntimeError> {
+        let bundle = self.bundle().ok_or(RuntimeError::NoBundle)?;
+        let seen = bundle.resolve(&context.for_route(route), now_ms, unavailable);
+        seen.ok_or_else(|| RuntimeError::UnknownRoute { route: route.to_owned() })
+    }
+
     /// The variant of a route that a caller pins by `<version>`, which must be unique in the route, or by
     /// `<model>@<version>`.
     ///
     /// # Errors
-    /// No bundle, an unknown route, an unknown or ambiguous version.
-    pub fn pinned(&self, route: &str, version: &str) -> Result<VariantView<'_>, RuntimeError> {
-        let bundle = self.bundle().ok_or(RuntimeError::NoBundle)?;
-        let view =
-            bundle.route(route).ok_or_else(|| RuntimeError::UnknownRoute { route: route.to_owned() })?;
+    /// An unknown or ambiguous version.
+    pub fn pinned<'g>(
+        &'g self,
+        view: &RouteView<'g>,
+        version: &str,
+    ) -> Result<VariantView<'g>, RuntimeError> {
+        let route = view.name();
         let name = |variant: &VariantView<'_>| model_name(variant.model, variant.version);
         let mut versions: Vec<VariantView<'_>> = Vec::new();
         for variant in view.variants() {
@@ -147,27 +165,38 @@ pub(crate) fn build(
     settings: &Settings,
     current: &Generation,
     newest: Option<BundleId>,
-    bundle: Option<Vec<u8>>,
-    packages: Vec<Vec<u8>>,
+    contents: Contents,
+    mut trust: Option<Trust<'_>>,
 ) -> Result<(Generation, Vec<String>), InstallError> {
+    let demands = demands(trust.as_ref(), newest, contents.bundle.is_some());
+    check_bytes(&demands, &contents)?;
+    let Contents { bundle, lists, packages } = contents;
+    let lists: Arc<[Vec<u8>]> = lists.into_iter().map(|list| list.bytes).collect();
+
     let mut given = BTreeMap::new();
-    for (index, bytes) in packages.into_iter().enumerate() {
-        let package = open(&bytes, index)?;
+    let mut files = BTreeMap::new();
+    for Content { name, bytes } in packages {
+        let package = open(&bytes, &name)?;
         drop(bytes);
+        files.insert(package.digest(), name);
         given.insert(package.digest(), package);
     }
     ensure_names_are_unique(&given)?;
 
-    let bundle = bundle.map(|bytes| {
-        let aligned = AlignedBytes::copy_of(&bytes);
-        drop(bytes);
-        Bundle::load(aligned).map_err(|error| InstallError::Bundle(error.to_string()))
+    let bundle_name = bundle.as_ref().map(|bundle| bundle.name.clone()).unwrap_or_default();
+    let bundle = bundle.map(|bundle| {
+        let aligned = AlignedBytes::copy_of(&bundle.bytes);
+        drop(bundle);
+        let lists = lists.iter().map(|list| AlignedBytes::copy_of(list)).collect();
+        Bundle::load_with(aligned, lists).map_err(|error| InstallError::Bundle(error.to_string()))
     });
     let bundle = bundle.transpose()?;
     let mut unused = Vec::new();
     if let Some(bundle) = &bundle {
-        ensure_newer(bundle, newest)?;
-        let needed = needed(bundle, &given)?;
+        demands
+            .check_version(accepted(bundle), bundle.parent())
+            .map_err(|error| InstallError::Untrusted { name: bundle_name.clone(), error: Box::new(error) })?;
+        let needed = needed(bundle, &given, &files)?;
         given.retain(|digest, package| {
             let keep = needed.contains(digest);
             if !keep {
@@ -186,15 +215,51 @@ pub(crate) fn build(
         };
         models.insert(digest, model);
     }
-    let policy = bundle.map(|bundle| load_policy(guests, settings, current, bundle)).transpose()?;
+    let policy = bundle.map(|bundle| load_policy(guests, settings, current, bundle, lists)).transpose()?;
+    // The last thing that can fail: what is recorded serves, and what serves is recorded.
+    let accepted = policy.as_ref().map(|policy| accepted(&policy.bundle));
+    if let (Some(accepted), Some(trust)) = (accepted, &mut trust)
+        && trust.demands.newest != Some(accepted)
+    {
+        (trust.record)(accepted)
+            .map_err(|problem| InstallError::NotRecorded { name: bundle_name, problem })?;
+    }
     Ok((Generation { number: current.number.saturating_add(1), policy, models }, unused))
 }
 
-fn open(bytes: &[u8], index: usize) -> Result<Package, InstallError> {
-    Package::open(AlignedBytes::copy_of(bytes)).map_err(|error| InstallError::Package {
-        name: format!("number {}", index + 1),
-        problem: error.to_string(),
-    })
+/// What is demanded of these contents: what the caller demands, and always that versions rise.
+fn demands(trust: Option<&Trust<'_>>, newest: Option<BundleId>, has_bundle: bool) -> Demands {
+    let mut demands = trust.map(|trust| trust.demands.clone()).unwrap_or_default();
+    let here = newest.map(|BundleId { version, digest }| Accepted { version, digest });
+    let is_newer = |here: &Accepted| demands.newest.is_none_or(|known| known.version < here.version);
+    demands.newest = here.filter(is_newer).or(demands.newest);
+    // Without a bundle nothing names the digests of the packages, so each must speak for itself.
+    demands.sign_packages |= !has_bundle;
+    demands
+}
+
+fn check_bytes(demands: &Demands, contents: &Contents) -> Result<(), InstallError> {
+    if contents.bundle.is_none() && demands.is_of_bundle() {
+        let error = Box::new(TrustError::NoBundle);
+        return Err(InstallError::Untrusted { name: "nothing is installed".to_owned(), error });
+    }
+    let bundle = contents.bundle.iter().map(|content| (Kind::Bundle, content));
+    let packages = contents.packages.iter().map(|content| (Kind::Package, content));
+    for (kind, Content { name, bytes }) in bundle.chain(packages) {
+        demands
+            .check_bytes(bytes, kind)
+            .map_err(|error| InstallError::Untrusted { name: name.clone(), error: Box::new(error) })?;
+    }
+    Ok(())
+}
+
+fn accepted(bundle: &Bundle) -> Accepted {
+    Accepted { version: bundle.version(), digest: bundle.digest() }
+}
+
+fn open(bytes: &[u8], name: &str) -> Result<Package, InstallError> {
+    Package::open(AlignedBytes::copy_of(bytes))
+        .map_err(|error| InstallError::Package { name: name.to_owned(), problem: error.to_string() })
 }
 
 fn ensure_names_are_unique(packages: &BTreeMap<Digest, Package>) -> Result<(), InstallError> {
@@ -208,55 +273,45 @@ fn ensure_names_are_unique(packages: &BTreeMap<Digest, Package>) -> Result<(), I
     Ok(())
 }
 
-fn ensure_newer(bundle: &Bundle, newest: Option<BundleId>) -> Result<(), InstallError> {
-    match newest {
-        Some(newest)
-            if bundle.version() < newest.version
-                || (bundle.version() == newest.version && bundle.digest() != newest.digest) =>
-        {
-            Err(InstallError::NotNewer {
-                found: bundle.version(),
-                digest: bundle.digest(),
-                installed: newest.version,
-                installed_digest: newest.digest,
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The packages that the bundle wants to run here. All that are missing are reported at once.
-fn needed(bundle: &Bundle, given: &BTreeMap<Digest, Package>) -> Result<Vec<Digest>, InstallError> {
+/// The packages that the bundle wants to run here. All that are missing, or that are other ones, are reported at once.
+fn needed(
+    bundle: &Bundle,
+    given: &BTreeMap<Digest, Package>,
+    files: &BTreeMap<Digest, String>,
+) -> Result<Vec<Digest>, InstallError> {
+    let file = |digest: &Digest| files.get(digest).map_or("the one given", String::as_str);
     let mut needed = Vec::new();
     let mut missing = Vec::new();
+    let mut wrong = false;
     for model in bundle.models().filter(|model| model.placement != Placement::Gpu) {
         let name = model_name(model.name, model.version);
+        let pinned = model.digest.short();
+        let name_of = |package: &Package| {
+            let manifest = package.manifest();
+            model_name(&manifest.model, &manifest.version)
+        };
         match given.get(&model.digest) {
-            Some(package) if name == model_name(&package.manifest().model, &package.manifest().version) => {
-                needed.push(model.digest);
+            Some(package) if name == name_of(package) => needed.push(model.digest),
+            Some(package) => {
+                wrong = true;
+                let found = name_of(package);
+                missing.push(format!("{name} is pinned to package {pinned}, which is {found}"));
             }
-            Some(package) => missing.push(format!(
-                "{name} is pinned to package {}, which is {}@{}",
-                model.digest.short(),
-                package.manifest().model,
-                package.manifest().version
-            )),
-            None => missing.push(
-                match given.values().find(|package| {
-                    (package.manifest().model.as_str(), package.manifest().version.as_str())
-                        == (model.name, model.version)
-                }) {
-                    Some(other) => format!(
-                        "{name} is pinned to package {}, the one given is {}",
-                        model.digest.short(),
-                        other.digest().short()
-                    ),
-                    None => format!("{name}, package {}", model.digest.short()),
-                },
-            ),
+            None => missing.push(match given.values().find(|package| name_of(package) == name) {
+                Some(other) => {
+                    wrong = true;
+                    let (file, found) = (file(&other.digest()), other.digest().short());
+                    format!("{name} is pinned to package {pinned}, {file} is {found}")
+                }
+                None => format!("{name}, package {pinned}"),
+            }),
         }
     }
-    if missing.is_empty() { Ok(needed) } else { Err(InstallError::Missing(missing)) }
+    match (missing.is_empty(), wrong) {
+        (true, _) => Ok(needed),
+        (false, false) => Err(InstallError::Missing(missing)),
+        (false, true) => Err(InstallError::WronglyPinned(missing)),
+    }
 }
 
 fn ensure_signatures_fit(bundle: &Bundle, packages: &BTreeMap<Digest, Package>) -> Result<(), InstallError> {
@@ -330,7 +385,8 @@ fn load_model(
         },
         problem,
     })?;
-    let load = try_load(guest, settings.inference_memory, settings, package.envelope().as_bytes(), &name)?;
+    let contents = [package.envelope().as_bytes()].into_iter();
+    let load = try_load(guest, settings.inference_memory, settings, contents, &name)?;
     Ok(InstalledModel { package, load })
 }
 
@@ -339,21 +395,23 @@ fn load_policy(
     settings: &Settings,
     current: &Generation,
     bundle: Bundle,
+    lists: Arc<[Vec<u8>]>,
 ) -> Result<Policy, InstallError> {
     if let Some(policy) = current.policy.as_ref().filter(|policy| policy.bundle.digest() == bundle.digest()) {
-        return Ok(Policy { bundle, load: policy.load });
+        return Ok(Policy { bundle, lists, load: policy.load });
     }
     let name = format!("bundle version {}", bundle.version());
-    let load = try_load(&guests.policy, settings.policy_memory, settings, bundle.as_bytes(), &name)?;
-    Ok(Policy { bundle, load })
+    let contents = lists.iter().map(Vec::as_slice).chain([bundle.as_bytes()]);
+    let load = try_load(&guests.policy, settings.policy_memory, settings, contents, &name)?;
+    Ok(Policy { bundle, lists, load })
 }
 
 /// Loads into an instance of its own, which is dropped again; returns how long that took.
-fn try_load(
+fn try_load<'c>(
     guest: &Guest,
     memory: usize,
     settings: &Settings,
-    bytes: &[u8],
+    contents: impl Iterator<Item = &'c [u8]>,
     name: &str,
 ) -> Result<Duration, InstallError> {
     let begin = Instant::now();
@@ -361,9 +419,14 @@ fn try_load(
     let mut instance = guest
         .instance(memory, &Closing::default())
         .map_err(|error| refuse(RuntimeError::Internal { message: format!("no instance: {error:#}") }))?;
-    match instance.load(bytes, begin + settings.load_deadline) {
-        Ok(Reply::Done(_)) => Ok(begin.elapsed()),
-        Ok(Reply::Failed(failure)) => Err(refuse(failed(guest.name, failure))),
-        Err(failure) => Err(refuse(fault(guest.name, failure, settings.load_deadline, "loading"))),
+    for bytes in contents {
+        match instance.load(bytes, begin + settings.load_deadline) {
+            Ok(Reply::Done(_)) => {}
+            Ok(Reply::Failed(failure)) => return Err(refuse(failed(guest.name, failure))),
+            Err(failure) => {
+                return Err(refuse(fault(guest.name, failure, settings.load_deadline, "loading")));
+            }
+        }
     }
+    Ok(begin.elapsed())
 }

@@ -29,7 +29,12 @@
 //! that fails again and again is [quarantined](Settings::fault_limit).
 //!
 //! **Replacing.** [`Runtime::install`] checks a bundle and its packages against each other and loads them once before
-//! they serve; then it swaps them in as a whole.
+//! they serve; then it swaps them in as a whole. [`Runtime::install_contents`] can demand more of them before anything in them is
+//! believed: signatures by trusted keys, a version above all that were accepted, a parent, a digest ([`Trust`]).
+//!
+//! **Shadows.** Versions that the policy runs beside the one that serves get their copy of a request after it was answered, on a
+//! thread of their own, within the bounds that the policy sets. What they say is compared and counted ([`Runtime::shadows`]),
+//! never returned.
 //!
 //! Instances are made on demand rather than taken from a pool: they live long, and a pool would set the linked maximum
 //! of memory aside for each.
@@ -41,16 +46,20 @@ mod engine;
 mod error;
 mod faults;
 mod generation;
+mod install;
 mod queue;
 mod request;
 mod rows;
 mod runtime;
 mod settings;
+mod shadow;
 mod stats;
 mod worker;
 
 pub use error::{BuildError, InstallError, RuntimeError};
 pub use generation::{Generation, Installed, InstalledModel};
+pub use install::{Content, Contents, Trust};
+pub use lockgate_package::signing::{Accepted, Demands, ExpectedParent, TrustError};
 pub use lockgate_package::{Datatype, Digest, Engine, Tensor};
 pub use lockgate_policy::{Attribute, Placement, Reason, Step};
 pub use request::{
@@ -59,4 +68,5 @@ pub use request::{
 };
 pub use runtime::{Runtime, RuntimeBuilder};
 pub use settings::{CompileCache, Settings};
+pub use shadow::{ShadowDrops, ShadowId, ShadowStatus};
 pub use stats::{BundleStatus, ModelStatus, ModuleSnapshot, StatsSnapshot, Status};

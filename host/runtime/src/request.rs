@@ -16,15 +16,25 @@ pub struct Context {
     pub tenant: Option<String>,
     /// The session.
     pub session: Option<String>,
+    /// The variant that the caller asks for; the policy says whether that counts.
+    pub variant: Option<String>,
     /// Everything else, by name.
     pub attributes: BTreeMap<String, Attribute>,
+}
+
+impl Context {
+    /// The same, for a route, as the policy's own types have it.
+    pub fn for_route(&self, route: &str) -> RequestContext {
+        let Self { user, symbol, tenant, session, variant, attributes } = self.clone();
+        RequestContext { user, symbol, tenant, session, variant, attributes, ..RequestContext::new(route) }
+    }
 }
 
 /// Leaves the route out.
 impl From<RequestContext> for Context {
     fn from(context: RequestContext) -> Self {
-        let RequestContext { route: _, user, symbol, tenant, session, attributes } = context;
-        Self { user, symbol, tenant, session, attributes }
+        let RequestContext { route: _, user, symbol, tenant, session, variant, attributes } = context;
+        Self { user, symbol, tenant, session, variant, attributes }
     }
 }
 
@@ -178,14 +188,30 @@ pub struct Why {
     pub reason: Reason,
     /// The step of the precedence that decided.
     pub step: Step,
-    /// The rule, override, test group or symbol rollout that matched.
+    /// The permitted request, holdout, test group, symbol rollout or rule that matched.
     pub rule: Option<Arc<str>>,
     /// The layer whose hash space was used.
     pub layer: Option<Arc<str>>,
     /// The unit's place in it.
     pub bucket: Option<u32>,
+    /// The stage of a ramp; 0 before the first.
+    pub stage: Option<u32>,
+    /// The number of a switchback's window.
+    pub window: Option<u32>,
     /// The unit that the split sticks to was missing.
     pub unit_missing: bool,
+    /// The unit is held out, so that the baseline serves.
+    pub holdout: bool,
+    /// A switchback's window has only begun, so that the baseline serves.
+    pub washout: bool,
+    /// The variant's package is unavailable, and so are those of all its fallbacks.
+    pub unavailable: bool,
+    /// The variant that was chosen, when a fallback serves in its place.
+    pub intended: Option<Arc<str>>,
+    /// The tenant whose definition of the route it is.
+    pub tenant: Option<Arc<str>>,
+    /// The user whose definition of the route it is.
+    pub user: Option<Arc<str>>,
 }
 
 /// A feature outside the range seen in training.

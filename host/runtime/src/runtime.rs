@@ -8,17 +8,20 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use lockgate_core::CoreModules;
 use lockgate_package::Engine;
+use lockgate_policy::RouteView;
 use tokio::sync::oneshot;
 
 use crate::engine::{Closing, Guests};
 use crate::faults::Faults;
 use crate::generation::{self, Generation, Installed};
 use crate::queue::{Deadline, Next, Queue, Refused};
+use crate::shadow::{ShadowStatus, Shadows};
 use crate::stats::{Stats, count};
-use crate::worker::{Clock, Worker};
+use crate::worker::{Clock, Worker, system_now_ms};
 use crate::{
-    BuildError, BundleId, BundleStatus, DecideAnswer, DecideRequest, InferAnswer, InferRequest, InstallError,
-    ModelStatus, PredictAnswer, PredictRequest, RuntimeError, Settings, StatsSnapshot, Status,
+    BuildError, BundleId, BundleStatus, Contents, Context, DecideAnswer, DecideRequest, InferAnswer,
+    InferRequest, InstallError, ModelStatus, PredictAnswer, PredictRequest, RuntimeError, Settings,
+    StatsSnapshot, Status, Trust,
 };
 
 /// The core, running: a handle that is cheap to clone. When the last one is dropped, running guest calls are cut off
@@ -42,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) generation: ArcSwap<Generation>,
     pub(crate) faults: Faults,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) shadows: Shadows,
     pub(crate) closing: Closing,
     queue: Queue<Job>,
     busy: AtomicUsize,
@@ -78,6 +82,7 @@ impl RuntimeBuilder {
             generation: ArcSwap::from_pointee(Generation::empty()),
             faults: Faults::default(),
             stats,
+            shadows: Shadows::new(),
             closing: Closing::default(),
             busy: AtomicUsize::new(0),
             settings,
@@ -95,6 +100,9 @@ impl RuntimeBuilder {
             let thread = thread::Builder::new().name(format!("lockgate-worker-{index}"));
             inner.workers.push(thread.spawn(move || work(&shared)).map_err(BuildError::Thread)?);
         }
+        let shadows = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("lockgate-shadows".to_owned());
+        inner.workers.push(thread.spawn(move || run_shadows(&shadows)).map_err(BuildError::Thread)?);
         let stop = Arc::new(Stop::default());
         // A ticker that never rests would take a core for itself.
         let (signal, tick) = (Arc::clone(&stop), shared.settings.tick.max(Duration::from_millis(1)));
@@ -104,6 +112,9 @@ impl RuntimeBuilder {
                 shared.guests.tick();
                 for job in shared.queue.expired(Instant::now()) {
                     job.expire(&shared.stats);
+                }
+                for copy in shared.shadows.queue.expired(Instant::now()) {
+                    copy.expire();
                 }
             }
         });
@@ -132,11 +143,24 @@ impl Runtime {
         bundle: Option<Vec<u8>>,
         packages: Vec<Vec<u8>>,
     ) -> Result<Installed, InstallError> {
+        self.install_contents(Contents::unnamed(bundle, packages), None)
+    }
+
+    /// Installs like [`install`](Self::install), with names for errors, unit lists, and demands that must be met before anything in
+    /// the contents is believed.
+    ///
+    /// # Errors
+    /// Those of [`install`](Self::install), and demands that are not met.
+    pub fn install_contents(
+        &self,
+        contents: Contents,
+        trust: Option<Trust<'_>>,
+    ) -> Result<Installed, InstallError> {
         let shared = &self.inner.shared;
         let begin = Instant::now();
         let mut newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let current = shared.generation.load_full();
-        let built = generation::build(&shared.guests, &shared.settings, &current, *newest, bundle, packages);
+        let built = generation::build(&shared.guests, &shared.settings, &current, *newest, contents, trust);
         let (next, unused) = built.inspect_err(|_| count(&shared.stats.failed_installs))?;
         let installed = Installed {
             generation: next.number,
@@ -148,6 +172,7 @@ impl Runtime {
         shared.faults.retain(|package| next.models.contains_key(package));
         shared.generation.store(Arc::new(next));
         shared.queue.refresh(installed.generation);
+        shared.shadows.queue.refresh(installed.generation);
         *newest = installed.bundle.or(*newest);
         count(&shared.stats.installs);
         Ok(installed)
@@ -212,6 +237,25 @@ impl Runtime {
         self.inner.shared.stats.snapshot()
     }
 
+    /// What was counted for each shadow since the runtime was built.
+    pub fn shadows(&self) -> Vec<ShadowStatus> {
+        self.inner.shared.shadows.status()
+    }
+
+    /// The definition of a route that a context may see, with what is known now of time and packages.
+    ///
+    /// # Errors
+    /// No bundle; no such route, or none that the context may know of, which cannot be told apart.
+    pub fn resolve<'g>(
+        &self,
+        generation: &'g Generation,
+        route: &str,
+        context: &Context,
+    ) -> Result<RouteView<'g>, RuntimeError> {
+        let unavailable = self.inner.shared.faults.unavailable(Instant::now());
+        generation.resolve(route, context, system_now_ms(), &unavailable)
+    }
+
     /// How the runtime and what is installed are.
     pub fn status(&self) -> Status {
         let shared = &self.inner.shared;
@@ -242,7 +286,7 @@ impl Runtime {
                 load: policy.load,
             }),
             models,
-            workers: self.inner.workers.len(),
+            workers: shared.settings.workers.max(1),
             busy: shared.busy.load(Ordering::Relaxed),
             waiting: shared.queue.len(),
             queue: shared.settings.queue,
@@ -292,7 +336,7 @@ impl Runtime {
             Refused::Closed(_) => RuntimeError::ShuttingDown,
             Refused::Full(_, waiting) => {
                 count(&shared.stats.shed);
-                let retry_after = shared.stats.retry_after(waiting, self.inner.workers.len());
+                let retry_after = shared.stats.retry_after(waiting, shared.settings.workers.max(1));
                 RuntimeError::Overloaded { waiting, retry_after }
             }
         })
@@ -311,6 +355,7 @@ impl Drop for Inner {
         for job in self.shared.queue.close() {
             job.refuse(RuntimeError::ShuttingDown);
         }
+        drop(self.shared.shadows.queue.close());
         // The ticker goes last: without it no running call would look at its deadline again.
         for worker in self.workers.drain(..) {
             let _ = worker.join();
@@ -386,8 +431,8 @@ impl Job {
         self.refuse(error);
     }
 
-    fn run(self, worker: &mut Worker, stats: &Stats) {
-        let clock = self.clock;
+    fn run(self, worker: &mut Worker, shared: &Shared) {
+        let (clock, stats) = (self.clock, &shared.stats);
         match self.work {
             Work::Decide(request, answer) => {
                 finish(answer, stats, worker, |worker| worker.decide(&request, clock));
@@ -396,7 +441,16 @@ impl Job {
                 finish(answer, stats, worker, |worker| worker.predict(&request, clock));
             }
             Work::Infer(request, answer) => {
-                finish(answer, stats, worker, |worker| worker.infer(&request, clock));
+                let mut pending = None;
+                finish(answer, stats, worker, |worker| {
+                    let (answer, shadows) = worker.infer(&request, clock)?;
+                    pending = shadows;
+                    Ok(answer)
+                });
+                // The answer is out; what the shadows need is taken from what it was made of.
+                if let Some(pending) = pending {
+                    pending.submit(shared, request.inputs);
+                }
             }
         }
     }
@@ -437,8 +491,25 @@ fn work(shared: &Arc<Shared>) {
             Next::Job(job) => {
                 shared.busy.fetch_add(1, Ordering::Relaxed);
                 worker.refresh();
-                job.run(&mut worker, &shared.stats);
+                job.run(&mut worker, shared);
                 shared.busy.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The shadows' thread: it has instances of its own and answers nobody.
+fn run_shadows(shared: &Arc<Shared>) {
+    let mut worker = Worker::new(Arc::clone(shared));
+    loop {
+        match shared.shadows.queue.pop(worker.generation()) {
+            Next::Closed => return,
+            Next::Refresh => worker.refresh(),
+            Next::Job(copy) => {
+                worker.refresh();
+                if catch_unwind(AssertUnwindSafe(|| worker.shadow(&copy))).is_err() {
+                    worker.clear();
+                }
             }
         }
     }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lockgate_abi::{
-    AttributeValue, ContextFields, DecideRequestWriter, DecisionRecord, ErrorCode, Failure, Malformed, Reply,
-    Response, TooLarge, write_predict_request,
+    AttributeValue, CompactDecision, ContextFields, DecideRequestWriter, ErrorCode, Failure, Malformed,
+    Reply, Response, TooLarge, write_predict_request,
 };
 use lockgate_package::{Digest, Tensor, TensorView};
-use lockgate_policy::{Attribute, Placement, Reason, Step};
+use lockgate_policy::{Attribute, Bundle, Placement, Reason, RouteView, Step, VariantView};
 
 use crate::engine::{CallFailure, Guest, Instance};
 use crate::generation::{Generation, InstalledModel, Policy};
 use crate::rows::{self, Part};
 use crate::runtime::Shared;
+use crate::shadow::{Admitted, Copied, ShadowCopy};
 use crate::stats::{ModuleCounters, count};
 use crate::{
     Context, DecideAnswer, DecideRequest, Execution, InferAnswer, InferRequest, OutOfRange, PredictAnswer,
@@ -104,7 +105,7 @@ impl Worker {
             return Err(no_context());
         }
         let begin = Instant::now();
-        let served = self.ask(policy, &request.route, &request.contexts, request.now_ms, clock)?;
+        let served = self.ask(policy, &request.route, &request.contexts, request.now_ms, clock)?.served;
         Ok(DecideAnswer {
             served,
             bundle: policy.id(),
@@ -130,18 +131,19 @@ impl Worker {
         })
     }
 
+    /// Answers, and lets through what the shadows get once the answer is out.
     pub(crate) fn infer(
         &mut self,
         request: &InferRequest,
         clock: Clock,
-    ) -> Result<InferAnswer, RuntimeError> {
+    ) -> Result<(InferAnswer, Option<Pending>), RuntimeError> {
         let queue = clock.submitted.elapsed();
         let generation = Arc::clone(&self.generation);
         let policy = generation.policy.as_ref().ok_or(RuntimeError::NoBundle)?;
         let total = request.contexts.len();
         let begin = Instant::now();
-        let mut served = match &request.pinned {
-            Some(version) => pin(&generation, &request.route, version)?,
+        let Asked { mut served, shadows } = match &request.pinned {
+            Some(version) => Asked { served: self.pin(&generation, request, version)?, shadows: Vec::new() },
             None => {
                 match total {
                     0 => return Err(no_context()),
@@ -164,15 +166,57 @@ impl Worker {
         } else {
             self.run_each(&mut served, request, total, clock)?
         };
-        Ok(InferAnswer {
+        let predict = begin.elapsed();
+        let pending = self.admit_shadows(policy, &shadows, request, &outputs);
+        let answer = InferAnswer {
             outputs,
             served,
             out_of_range,
             pinned: request.pinned.is_some(),
             bundle: policy.id(),
             core: self.shared.guests.policy.identity,
-            timings: Timings { queue, decide, predict: begin.elapsed() },
-        })
+            timings: Timings { queue, decide, predict },
+        };
+        Ok((answer, pending))
+    }
+
+    /// Which shadows get a copy. The outputs are copied only when one does.
+    fn admit_shadows(
+        &self,
+        policy: &Policy,
+        wanted: &[ShadowRows],
+        request: &InferRequest,
+        outputs: &[Tensor],
+    ) -> Option<Pending> {
+        if wanted.is_empty() {
+            return None;
+        }
+        let total = if request.contexts.len() > 1 { request.contexts.len() } else { 0 };
+        let bytes: usize = request.inputs.iter().map(|input| input.data.len()).sum();
+        let mut admitted = Vec::new();
+        for ShadowRows { route, shadow, rows } in wanted {
+            let Some(route) = policy.bundle.route_at(*route) else { continue };
+            let Some(view) = route.shadow(*shadow) else { continue };
+            let is_here = self.generation.models.contains_key(&view.variant.digest);
+            let all = total == 0 || rows.len() == total;
+            let share = if all { bytes } else { bytes / total.max(1) * rows.len() };
+            let rows = (!all).then(|| rows.clone());
+            admitted.extend(self.shared.shadows.admit(&route, &view, is_here, share, rows));
+        }
+        (!admitted.is_empty()).then(|| Pending { admitted, outputs: outputs.to_vec(), total })
+    }
+
+    /// Runs a shadow's copy and compares.
+    pub(crate) fn shadow(&mut self, copy: &ShadowCopy) {
+        let now = Instant::now();
+        let deadline = crate::queue::Deadline::deadline(copy);
+        let Some(allowed) = deadline.checked_duration_since(now) else { return copy.expire() };
+        let clock = Clock { submitted: now, deadline, allowed };
+        let outputs = copy
+            .inputs()
+            .and_then(|inputs| self.run(copy.package(), &inputs, clock))
+            .map(|predicted| predicted.outputs);
+        copy.compare(outputs);
     }
 
     /// Runs every version on its rows and puts the outputs together.
@@ -236,6 +280,39 @@ impl Worker {
         }
     }
 
+    /// What a pinned version gives every row. The policy chooses nothing, but it still says who may see the route.
+    fn pin(
+        &self,
+        generation: &Generation,
+        request: &InferRequest,
+        version: &str,
+    ) -> Result<Served, RuntimeError> {
+        let unavailable = self.shared.faults.unavailable(Instant::now());
+        let now_ms = request.now_ms.unwrap_or_else(system_now_ms);
+        let resolve = |context| generation.resolve(&request.route, context, now_ms, &unavailable);
+        let nobody = Context::default();
+        let route = resolve(request.contexts.first().unwrap_or(&nobody))?;
+        for other in request.contexts.iter().skip(1) {
+            if resolve(other)?.index() != route.index() {
+                return Err(RuntimeError::InvalidInput {
+                    message: "the rows' contexts see different definitions of the route".to_owned(),
+                    hint: "pin a version for one tenant or user at a time".to_owned(),
+                });
+            }
+        }
+        let variant = generation.pinned(&route, version)?;
+        let version = ServedVersion {
+            variant: None,
+            model: variant.model.to_owned(),
+            version: variant.version.to_owned(),
+            package: variant.digest,
+            placement: variant.placement,
+            payload: None,
+            execution: None,
+        };
+        Ok(Served { versions: vec![version], rows: vec![ServedRow { version: 0, decision: None }] })
+    }
+
     /// Asks the policy module.
     fn ask(
         &mut self,
@@ -244,22 +321,24 @@ impl Worker {
         contexts: &[Context],
         now_ms: Option<i64>,
         clock: Clock,
-    ) -> Result<Served, RuntimeError> {
+    ) -> Result<Asked, RuntimeError> {
         clock.check("waiting")?;
         let unavailable = self.shared.faults.unavailable(Instant::now());
         let too_large = |TooLarge| RuntimeError::LimitExceeded {
             message: TooLarge.to_string(),
             hint: "send fewer contexts at once".to_owned(),
         };
-        let mut writer = DecideRequestWriter::new(&mut self.request, now_ms.unwrap_or_else(system_now_ms));
+        let now_ms = now_ms.unwrap_or_else(system_now_ms);
+        let mut writer = DecideRequestWriter::new(&mut self.request, now_ms).compact();
         for context in contexts {
-            let Context { user, symbol, tenant, session, attributes } = context;
+            let Context { user, symbol, tenant, session, variant, attributes } = context;
             let fields = ContextFields {
                 route,
                 user: user.as_deref(),
                 symbol: symbol.as_deref(),
                 tenant: tenant.as_deref(),
                 session: session.as_deref(),
+                variant: variant.as_deref(),
             };
             let attributes = attributes.iter().map(|(name, value)| (name.as_str(), attribute(value)));
             writer.context(&fields, attributes).map_err(too_large)?;
@@ -271,25 +350,24 @@ impl Worker {
         let digest = policy.bundle.digest();
         let mut instance = match self.policy.take() {
             Some((_, instance)) => instance,
-            None => self.load(guest, shared.settings.policy_memory, policy.bundle.as_bytes(), guest.name)?.0,
+            None => self.load_policy(policy)?,
         };
         count(&guest.counters.calls);
         let began = Instant::now();
         let result = match instance.call(&self.request, clock.deadline) {
-            Ok(Reply::Done(response)) => {
-                read_decisions(&response, contexts.len(), route).map_err(|failure| match failure {
+            Ok(Reply::Done(response)) => read_decisions(&response, &policy.bundle, contexts.len(), route)
+                .map_err(|failure| match failure {
                     ReadFailure::Malformed(problem) => Broken::Fault(CallFailure::Malformed(problem)),
                     ReadFailure::Error(error) => Broken::Error(error),
-                })
-            }
+                }),
             Ok(Reply::Failed(failure)) => Err(Broken::Error(failed(guest.name, failure))),
             Err(CallFailure::NoRoom) => Err(Broken::Error(no_room("send fewer contexts at once"))),
             Err(failure) => Err(Broken::Fault(failure)),
         };
         match result {
-            Ok(served) => {
+            Ok(asked) => {
                 self.policy = Some((digest, instance));
-                Ok(served)
+                Ok(asked)
             }
             Err(Broken::Error(error)) => {
                 self.policy = Some((digest, instance));
@@ -361,6 +439,17 @@ impl Worker {
         }
     }
 
+    /// Makes an instance of the policy module: the unit lists go in first, then the bundle.
+    fn load_policy(&self, policy: &Policy) -> Result<Instance, RuntimeError> {
+        let guest = &self.shared.guests.policy;
+        let mut instance = self.instance(guest, self.shared.settings.policy_memory, guest.name)?;
+        for list in policy.lists.iter() {
+            self.hand_over(guest, &mut instance, list, guest.name)?;
+        }
+        self.hand_over(guest, &mut instance, policy.bundle.as_bytes(), guest.name)?;
+        Ok(instance)
+    }
+
     /// Makes an instance and loads it; a package's handle comes with it. Loading has a time of its own: a caller
     /// with a short deadline should not keep a large package from ever being loaded.
     fn load(
@@ -370,16 +459,28 @@ impl Worker {
         bytes: &[u8],
         module: &str,
     ) -> Result<(Instance, u32), RuntimeError> {
+        let mut instance = self.instance(guest, memory, module)?;
+        let handle = self.hand_over(guest, &mut instance, bytes, module)?;
+        Ok((instance, handle))
+    }
+
+    fn instance(&self, guest: &Guest, memory: usize, module: &str) -> Result<Instance, RuntimeError> {
+        guest.instance(memory, &self.shared.closing).map_err(|error| RuntimeError::Internal {
+            message: format!("no instance of {module}: {error:#}"),
+        })
+    }
+
+    fn hand_over(
+        &self,
+        guest: &Guest,
+        instance: &mut Instance,
+        bytes: &[u8],
+        module: &str,
+    ) -> Result<u32, RuntimeError> {
         let allowed = self.shared.settings.load_deadline;
-        let mut instance = guest.instance(memory, &self.shared.closing).map_err(|error| {
-            RuntimeError::Internal { message: format!("no instance of {module}: {error:#}") }
-        })?;
         count(&guest.counters.calls);
         match instance.load(bytes, Instant::now() + allowed) {
-            Ok(Reply::Done(response)) => {
-                let handle = response.count;
-                Ok((instance, handle))
-            }
+            Ok(Reply::Done(response)) => Ok(response.count),
             Ok(Reply::Failed(failure)) => Err(failed(module, failure)),
             Err(failure) => {
                 count_fault(&guest.counters, &failure);
@@ -416,6 +517,35 @@ impl Worker {
     }
 }
 
+/// What the policy said.
+struct Asked {
+    served: Served,
+    shadows: Vec<ShadowRows>,
+}
+
+/// The rows that a shadow gets.
+struct ShadowRows {
+    /// The route, by its place in the bundle.
+    route: u32,
+    /// The shadow, by its place in the route.
+    shadow: u32,
+    rows: Vec<usize>,
+}
+
+/// The shadows of a request that wait for its inputs, which the answer no longer needs.
+pub(crate) struct Pending {
+    admitted: Vec<Admitted>,
+    outputs: Vec<Tensor>,
+    total: usize,
+}
+
+impl Pending {
+    pub(crate) fn submit(self, shared: &Shared, inputs: Vec<Tensor>) {
+        let Self { admitted, outputs, total } = self;
+        shared.shadows.submit(admitted, Copied { inputs, outputs, total });
+    }
+}
+
 /// A call that gave no result: through the request, or through the guest.
 enum Broken {
     Error(RuntimeError),
@@ -433,61 +563,111 @@ impl From<Malformed> for ReadFailure {
     }
 }
 
-/// The decisions of a response, rows grouped by variant.
-fn read_decisions(response: &Response<'_>, expected: usize, route: &str) -> Result<Served, ReadFailure> {
+/// The decisions of a response, rows grouped by variant. They are indices; the names are looked up in the bundle that the
+/// instance was loaded with.
+fn read_decisions(
+    response: &Response<'_>,
+    bundle: &Bundle,
+    expected: usize,
+    route: &str,
+) -> Result<Asked, ReadFailure> {
     let mut served = Served { versions: Vec::new(), rows: Vec::with_capacity(expected) };
+    let mut shadows: Vec<ShadowRows> = Vec::new();
     // The variants in the order of `served.versions`, and texts that rows share.
-    let mut variants: Vec<u32> = Vec::new();
-    let mut texts: Vec<Arc<str>> = Vec::new();
-    for decision in response.decisions() {
+    let mut variants: Vec<(u32, u32)> = Vec::new();
+    let mut texts = Texts::default();
+    for (row, decision) in response.compact_decisions()?.enumerate() {
         let Some(decision) = decision? else {
             return Err(ReadFailure::Error(RuntimeError::UnknownRoute { route: route.to_owned() }));
         };
-        let version = match variants.iter().position(|index| *index == decision.variant_index) {
+        let place = (decision.route_index, decision.variant_index);
+        let view = bundle.route_at(decision.route_index).ok_or(PLACE)?;
+        let version = match variants.iter().position(|known| *known == place) {
             Some(version) => version,
             None => {
-                variants.push(decision.variant_index);
-                served.versions.push(served_version(&decision)?);
+                variants.push(place);
+                served.versions.push(served_version(&view.variant(decision.variant_index).ok_or(PLACE)?));
                 variants.len() - 1
             }
         };
-        let mut share = |text: Option<&str>| {
-            let text = text?;
-            let known = texts.iter().find(|known| known.as_ref() == text).cloned();
-            Some(known.unwrap_or_else(|| {
-                let text: Arc<str> = text.into();
-                texts.push(Arc::clone(&text));
-                text
-            }))
-        };
-        let why = Why {
-            reason: Reason::from_number(decision.reason).ok_or(NUMBER)?,
-            step: Step::from_number(decision.step).ok_or(NUMBER)?,
-            rule: share(decision.rule),
-            layer: share(decision.layer),
-            bucket: decision.bucket,
-            unit_missing: decision.unit_missing,
-        };
+        let why = why(&decision, bundle, &view, &mut texts)?;
         served.rows.push(ServedRow { version, decision: Some(why) });
+        for shadow in (0..u32::BITS).filter(|shadow| decision.shadow_mask >> shadow & 1 != 0) {
+            let route = decision.route_index;
+            match shadows.iter_mut().find(|known| (known.route, known.shadow) == (route, shadow)) {
+                Some(known) => known.rows.push(row),
+                None => shadows.push(ShadowRows { route, shadow, rows: vec![row] }),
+            }
+        }
     }
     if served.rows.len() != expected {
         return Err(Malformed { problem: "there are not as many decisions as contexts", at: 12 }.into());
     }
-    Ok(served)
+    Ok(Asked { served, shadows })
 }
 
 const NUMBER: Malformed = Malformed { problem: "a decision's reason, placement or step is unknown", at: 8 };
+const PLACE: Malformed =
+    Malformed { problem: "a decision names a place that the bundle does not have", at: 8 };
 
-fn served_version(decision: &DecisionRecord<'_>) -> Result<ServedVersion, Malformed> {
-    Ok(ServedVersion {
-        variant: Some(decision.variant.to_owned()),
-        model: decision.model.to_owned(),
-        version: decision.version.to_owned(),
-        package: Digest(decision.package),
-        placement: Placement::from_number(decision.placement).ok_or(NUMBER)?,
-        payload: decision.payload.map(str::to_owned),
-        execution: None,
+/// Texts that several rows have in common, each made once.
+#[derive(Default)]
+struct Texts(Vec<Arc<str>>);
+
+impl Texts {
+    fn share(&mut self, text: Option<&str>) -> Option<Arc<str>> {
+        let text = text?;
+        if let Some(known) = self.0.iter().find(|known| known.as_ref() == text) {
+            return Some(Arc::clone(known));
+        }
+        let text: Arc<str> = text.into();
+        self.0.push(Arc::clone(&text));
+        Some(text)
+    }
+}
+
+fn why(
+    decision: &CompactDecision,
+    bundle: &Bundle,
+    route: &RouteView<'_>,
+    texts: &mut Texts,
+) -> Result<Why, Malformed> {
+    let (rule, layer) = match decision.target_index {
+        Some(target) => bundle.target_names(target).ok_or(PLACE)?,
+        None => (None, None),
+    };
+    let intended = match decision.intended_index {
+        Some(index) => Some(route.variant(index).ok_or(PLACE)?.name),
+        None => None,
+    };
+    Ok(Why {
+        reason: Reason::from_number(decision.reason).ok_or(NUMBER)?,
+        step: Step::from_number(decision.step).ok_or(NUMBER)?,
+        rule: texts.share(rule),
+        layer: texts.share(layer),
+        bucket: decision.bucket,
+        stage: decision.stage,
+        window: decision.window,
+        unit_missing: decision.unit_missing,
+        holdout: decision.holdout,
+        washout: decision.washout,
+        unavailable: decision.unavailable,
+        intended: texts.share(intended),
+        tenant: texts.share(route.tenant()),
+        user: texts.share(route.user()),
     })
+}
+
+fn served_version(variant: &VariantView<'_>) -> ServedVersion {
+    ServedVersion {
+        variant: Some(variant.name.to_owned()),
+        model: variant.model.to_owned(),
+        version: variant.version.to_owned(),
+        package: variant.digest,
+        placement: variant.placement,
+        payload: variant.payload.map(str::to_owned),
+        execution: None,
+    }
 }
 
 fn read_prediction(
@@ -517,21 +697,6 @@ fn read_prediction(
         });
     }
     Ok((outputs, out_of_range))
-}
-
-/// What a pinned version gives every row.
-fn pin(generation: &Generation, route: &str, version: &str) -> Result<Served, RuntimeError> {
-    let variant = generation.pinned(route, version)?;
-    let version = ServedVersion {
-        variant: None,
-        model: variant.model.to_owned(),
-        version: variant.version.to_owned(),
-        package: variant.digest,
-        placement: variant.placement,
-        payload: None,
-        execution: None,
-    };
-    Ok(Served { versions: vec![version], rows: vec![ServedRow { version: 0, decision: None }] })
 }
 
 /// What a failure that a module reports means to the caller.
@@ -594,7 +759,7 @@ fn attribute(value: &Attribute) -> AttributeValue<'_> {
     }
 }
 
-fn system_now_ms() -> i64 {
+pub(crate) fn system_now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

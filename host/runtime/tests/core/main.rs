@@ -9,4 +9,6 @@ mod faults;
 mod install;
 mod load;
 mod serve;
+mod shadows;
 mod support;
+mod trust;

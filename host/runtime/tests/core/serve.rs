@@ -178,9 +178,10 @@ fn many_contexts_are_decided_at_once_and_agree_with_the_native_evaluator() {
         let native = bundle.decide(&native, 0, &[]).unwrap();
         let (row, version) = answer.served.row(row).unwrap();
         let why = row.decision.as_ref().unwrap();
-        assert_eq!(version.variant.as_deref(), Some(native.variant));
-        assert_eq!((why.bucket, why.layer.as_deref(), why.step), (native.bucket, native.layer, native.step));
-        assert_eq!(version.payload.as_deref(), native.payload);
+        assert_eq!(version.variant.as_deref(), Some(native.variant().name));
+        assert_eq!((why.bucket, why.step), (native.bucket, native.step));
+        assert_eq!((why.rule.as_deref(), why.layer.as_deref()), native.names());
+        assert_eq!(version.payload.as_deref(), native.variant().payload);
     }
 }
 

@@ -104,8 +104,8 @@ impl World {
             .collect();
         let file = if policy.starts_with('{') { "policy.json" } else { "policy.yaml" };
         let policy = check(&parse(file, policy).unwrap()).unwrap();
-        let options = CompileOptions { version: None, parent: None, base: None, packages: &references };
-        Self { bundle: compile(&policy, &options).unwrap(), packages }
+        let options = CompileOptions { packages: &references, ..CompileOptions::default() };
+        Self { bundle: compile(&policy, &options).unwrap().bundle, packages }
     }
 
     pub(crate) fn install(self, runtime: &Runtime) {
@@ -146,4 +146,15 @@ pub(crate) fn infer(contexts: Vec<Context>, inputs: Vec<Tensor>) -> InferRequest
 
 pub(crate) fn predict(model: &str, inputs: Vec<Tensor>) -> PredictRequest {
     PredictRequest { package: digest(&package(model)), inputs, deadline: Some(Duration::from_secs(20)) }
+}
+
+/// Waits for something that a thread of the runtime does after an answer.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain until {what}");
 }
