@@ -1,4 +1,4 @@
-//! How a command fails: a sentence, perhaps a hint, and an exit code.
+//! How a command fails: a sentence, perhaps a hint and a stable word for programs, and an exit code.
 
 use std::fmt;
 
@@ -7,23 +7,34 @@ use std::fmt;
 pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
-    usage: bool,
+    code: Option<&'static str>,
+    exit_code: u8,
 }
 
 impl Failure {
     /// What went wrong, where, and what was expected.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, usage: false }
+        Self { message: message.into(), hint: None, code: None, exit_code: 1 }
     }
 
     /// The command line itself is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { usage: true, ..Self::new(message) }
+        Self { exit_code: 2, ..Self::new(message) }
+    }
+
+    /// The answer has been printed, and the exit code is a part of it; nothing is left to say.
+    pub(crate) fn answered(exit_code: u8) -> Self {
+        Self { exit_code, ..Self::new("") }
     }
 
     /// How to repair it.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// A stable word for programs.
+    pub(crate) fn code(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -34,9 +45,13 @@ impl Failure {
         self.hint.as_deref()
     }
 
+    pub(crate) fn code_text(&self) -> Option<&'static str> {
+        self.code
+    }
+
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
-        if self.usage { 2 } else { 1 }
+        self.exit_code
     }
 }
 

@@ -3,12 +3,16 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use lockgate_package::signing::Signed;
+
 use crate::failure::Failure;
 
 /// The bytes with which every bundle and package begins.
 pub(crate) const MAGIC: &[u8] = b"LOCKGATE";
 /// What package files are called.
 pub(crate) const PACKAGE_EXTENSION: &str = "lgp";
+/// What unit lists are called.
+pub(crate) const LIST_EXTENSION: &str = "lgl";
 /// What bundle files are called.
 pub(crate) const BUNDLE_EXTENSION: &str = "lgb";
 
@@ -62,18 +66,13 @@ pub(crate) enum Written {
 /// Writes a file that must never change: one that exists with other bytes is refused. Readers see all of it or nothing.
 pub(crate) fn write_immutable(path: &Path, bytes: &[u8]) -> Result<Written, Failure> {
     let cannot = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new().prefix(".lockgate-").tempfile_in(folder).map_err(cannot)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
+    let file = temporary(path, bytes).map_err(cannot)?;
     readable_by_all(file.as_file()).map_err(cannot)?;
     // Fails when the file exists, also when it was made a moment ago by somebody else.
     match file.persist_noclobber(path) {
         Ok(_) => Ok(Written::New),
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            if read(path)? == bytes {
+            if is_same(&read(path)?, bytes) {
                 return Ok(Written::Unchanged);
             }
             Err(Failure::new(format!("{} exists with other content", path.display())).hint(
@@ -82,6 +81,95 @@ pub(crate) fn write_immutable(path: &Path, bytes: &[u8]) -> Result<Written, Fail
         }
         Err(error) => Err(cannot(error.error)),
     }
+}
+
+/// Writes an object into its folder, which may not exist yet. The name is made of the content, so a file that is there is left alone unless
+/// it is damaged.
+pub(crate) fn write_object(path: &Path, bytes: &[u8]) -> Result<Written, Failure> {
+    if std::fs::read(path).is_ok_and(|existing| existing == bytes) {
+        return Ok(Written::Unchanged);
+    }
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::new(format!("cannot create {}: {error}", folder.display())))?;
+    write_immutable(path, bytes)
+}
+
+/// Whether two files are the same, or the same content with other signatures: those in the existing file stay.
+fn is_same(existing: &[u8], new: &[u8]) -> bool {
+    let content = |bytes| Signed::read(bytes).ok().map(|signed| (signed.kind(), signed.digest()));
+    existing == new || content(new).is_some_and(|new| content(existing) == Some(new))
+}
+
+/// Puts other bytes into a file. Readers see the old ones or the new ones, never a mixture, also after a power cut. Permissions stay as
+/// they were.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
+    // A link stays one: what it points to is replaced.
+    let target = match path.canonicalize() {
+        Ok(target) => target,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(cannot(error)),
+    };
+    let file = temporary(&target, bytes).map_err(cannot)?;
+    match std::fs::metadata(&target) {
+        Ok(metadata) => file.as_file().set_permissions(metadata.permissions()).map_err(cannot)?,
+        Err(_) => readable_by_all(file.as_file()).map_err(cannot)?,
+    }
+    file.persist(&target).map_err(|error| cannot(error.error))?;
+    sync_folder(folder_of(&target)).map_err(cannot)
+}
+
+/// Writes a file that was not there, readable by its owner alone.
+pub(crate) fn write_new_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_new(path, bytes, |_| Ok(()))
+}
+
+/// Writes a file that was not there, readable by all.
+pub(crate) fn write_new_public(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_new(path, bytes, readable_by_all)
+}
+
+fn write_new(
+    path: &Path,
+    bytes: &[u8],
+    permit: impl FnOnce(&std::fs::File) -> std::io::Result<()>,
+) -> Result<(), Failure> {
+    let cannot =
+        |error: &dyn std::fmt::Display| Failure::new(format!("cannot write {}: {error}", path.display()));
+    let file = temporary(path, bytes).map_err(|error| cannot(&error))?;
+    permit(file.as_file()).map_err(|error| cannot(&error))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => sync_folder(folder_of(path)).map_err(|error| cannot(&error)),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Err(cannot(&"it exists")),
+        Err(error) => Err(cannot(&error.error)),
+    }
+}
+
+/// A temporary file beside `path`, written to the disk. Only its maker can read it.
+fn temporary(path: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix(".lockgate-").tempfile_in(folder_of(path))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Without this, a power cut could bring back what the folder held before.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Temporary files are private to their maker; what is kept should have the usual permissions.

@@ -15,6 +15,7 @@ mod metrics;
 mod output;
 mod policy;
 mod repository;
+mod trust;
 
 use std::process::ExitCode;
 

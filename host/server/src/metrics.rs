@@ -3,15 +3,15 @@
 //! Labels are bounded: a route has metrics of its own if it is in the bundle and among the first `metric_routes` that were asked;
 //! any other name counts as `unknown` or `other`. What callers write never becomes a label.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use lockgate_runtime::Runtime;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// The label of routes that are not in the bundle.
@@ -52,6 +52,11 @@ pub(crate) struct Metrics {
     packages: IntGauge,
     ready: IntGauge,
     uptime: Gauge,
+    shadow_runs: IntCounterVec,
+    shadow_dropped: IntCounterVec,
+    shadow_labels: IntCounterVec,
+    shadow_difference: GaugeVec,
+    shadows: Bounded,
     routes: Bounded,
     variants: Bounded,
 }
@@ -161,6 +166,32 @@ impl Metrics {
             packages: gauge("lockgate_packages", "Packages that are loaded")?,
             ready: gauge("lockgate_ready", "1 when the server takes requests")?,
             uptime: register(&registry, Gauge::new("lockgate_uptime_seconds", "Since the program started")?)?,
+            shadow_runs: counters(
+                "lockgate_shadow_runs_total",
+                "Copies that shadows ran, by result: `compared`, `failed`, or `incomparable` to what was served",
+                &["route", "shadow", "result"],
+            )?,
+            shadow_dropped: counters(
+                "lockgate_shadow_dropped_total",
+                "Copies for shadows that were dropped, by the bound that they met",
+                &["route", "shadow", "cause"],
+            )?,
+            shadow_labels: counters(
+                "lockgate_shadow_labels_total",
+                "Labels that shadows gave, by whether they are those that were served",
+                &["route", "shadow", "equal"],
+            )?,
+            shadow_difference: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "lockgate_shadow_difference_max",
+                        "Largest absolute difference between a number that a shadow gave and the one that was served",
+                    ),
+                    &["route", "shadow"],
+                )?,
+            )?,
+            shadows: Bounded { limit: metric_routes, known: Mutex::default() },
             routes: Bounded { limit: metric_routes, known: Mutex::default() },
             variants: Bounded {
                 limit: metric_routes.saturating_mul(VARIANTS_PER_ROUTE),
@@ -244,6 +275,7 @@ impl Metrics {
             self.instances.with_label_values(&[name]).set(number(module.instances));
             self.instance_bytes.with_label_values(&[name]).set(number(module.memory));
         }
+        self.shadows(runtime);
         self.bundle_version.set(number(status.bundle.map_or(0, |bundle| bundle.id.version)));
         self.packages.set(number(status.models.len() as u64));
         let quarantined = status.models.iter().filter(|model| model.quarantined.is_some()).count();
@@ -251,6 +283,57 @@ impl Metrics {
         self.waiting.set(number(status.waiting as u64));
         self.workers.set(number(status.workers as u64));
         self.busy.set(number(status.busy as u64));
+    }
+}
+
+/// What was counted for the shadows that have one name.
+#[derive(Default)]
+struct ShadowTotals {
+    runs: [(&'static str, u64); 3],
+    dropped: Vec<(&'static str, u64)>,
+    labels: [(&'static str, u64); 2],
+    difference: f64,
+}
+
+impl Metrics {
+    /// Takes over what the runtime counts for shadows. Definitions of a route for tenants and users, and versions that a shadow had
+    /// before, share its name here.
+    fn shadows(&self, runtime: &Runtime) {
+        let mut totals: BTreeMap<(String, String), ShadowTotals> = BTreeMap::new();
+        for status in runtime.shadows() {
+            let route = if self.routes.admits(&status.id.route) { &status.id.route } else { OTHER };
+            let admitted = self.shadows.admits(&format!("{route}\0{}", status.id.name));
+            let name = if admitted { &status.id.name } else { OTHER };
+            let total = totals.entry((route.to_owned(), name.to_owned())).or_default();
+            add(
+                &mut total.runs,
+                [("compared", status.runs), ("failed", status.failed), ("incomparable", status.incomparable)],
+            );
+            let equal = status.labels.saturating_sub(status.label_mismatches);
+            add(&mut total.labels, [("true", equal), ("false", status.label_mismatches)]);
+            let causes = status.dropped.by_cause();
+            total.dropped.resize(causes.len(), ("", 0));
+            add(&mut total.dropped, causes);
+            total.difference = total.difference.max(status.difference_max);
+        }
+        for ((route, name), total) in totals {
+            for (counters, counts) in [
+                (&self.shadow_runs, &total.runs[..]),
+                (&self.shadow_dropped, &total.dropped[..]),
+                (&self.shadow_labels, &total.labels[..]),
+            ] {
+                for (label, count) in counts {
+                    catch_up(&counters.with_label_values(&[route.as_str(), &name, label]), *count);
+                }
+            }
+            self.shadow_difference.with_label_values(&[&route, &name]).set(total.difference);
+        }
+    }
+}
+
+fn add<const N: usize>(totals: &mut [(&'static str, u64)], counts: [(&'static str, u64); N]) {
+    for (total, (label, count)) in totals.iter_mut().zip(counts) {
+        *total = (label, total.1.saturating_add(count));
     }
 }
 

@@ -33,11 +33,18 @@ pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 
 /// Prints a failure to the standard error and gives the exit code.
 pub(crate) fn fail(failure: &Failure, json: bool) -> ExitCode {
+    if failure.message().is_empty() {
+        return ExitCode::from(failure.exit_code());
+    }
     let text = if json {
-        let value = serde_json::json!({ "error": failure.message(), "hint": failure.hint_text() });
+        let mut value = serde_json::json!({ "error": failure.message(), "hint": failure.hint_text() });
+        if let Some(code) = failure.code_text() {
+            value["code"] = code.into();
+        }
         value.to_string()
     } else {
-        let mut text = format!("error: {}", failure.message());
+        let code = failure.code_text().map(|code| format!("[{code}]")).unwrap_or_default();
+        let mut text = format!("error{code}: {}", failure.message());
         if let Some(hint) = failure.hint_text() {
             text.push_str("\nhint: ");
             text.push_str(hint);

@@ -1,21 +1,23 @@
 //! What is served: the policy and the packages, from files into the runtime.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lockgate_package::Digest;
-use lockgate_policy::{CompileOptions, PackageRef, RouteView};
-use lockgate_runtime::{Installed, Runtime};
+use lockgate_package::{Digest, Kind};
+use lockgate_policy::{Compiled, Object, PackageRef, RouteView};
+use lockgate_runtime::{Content, Contents, Demands, InstallError, Installed, Runtime, Trust, TrustError};
 
 use crate::failure::Failure;
+use crate::trust::TrustSettings;
 use crate::{files, policy};
 
 /// The files and how reading them went. A load that fails leaves what was installed before.
 pub(crate) struct Repository {
     policy: PathBuf,
     packages: Option<PathBuf>,
+    trust: TrustSettings,
     last: Mutex<Option<LastLoad>>,
     loading: Mutex<()>,
 }
@@ -26,6 +28,8 @@ pub(crate) struct LastLoad {
     /// Reading, compiling and installing all of it.
     pub(crate) took: Duration,
     pub(crate) error: Option<String>,
+    /// A stable word for what went wrong, where there is one.
+    pub(crate) code: Option<&'static str>,
     /// Reading and checking each package's file.
     pub(crate) reads: BTreeMap<Digest, Duration>,
 }
@@ -40,8 +44,8 @@ pub(crate) struct RouteVersion<'a> {
 }
 
 impl Repository {
-    pub(crate) fn new(policy: PathBuf, packages: Option<PathBuf>) -> Self {
-        Self { policy, packages, last: Mutex::new(None), loading: Mutex::new(()) }
+    pub(crate) fn new(policy: PathBuf, packages: Option<PathBuf>, trust: TrustSettings) -> Self {
+        Self { policy, packages, trust, last: Mutex::new(None), loading: Mutex::new(()) }
     }
 
     /// How the latest load went; `None` while the first is under way.
@@ -56,7 +60,8 @@ impl Repository {
         let mut reads = BTreeMap::new();
         let result = self.install(runtime, &mut reads);
         let error = result.as_ref().err().map(ToString::to_string);
-        let last = LastLoad { took: started.elapsed(), error, reads };
+        let code = result.as_ref().err().and_then(Failure::code_text);
+        let last = LastLoad { took: started.elapsed(), error, code, reads };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
         result
     }
@@ -66,43 +71,82 @@ impl Repository {
         runtime: &Runtime,
         reads: &mut BTreeMap<Digest, Duration>,
     ) -> Result<Installed, Failure> {
+        let demands = self.trust.demands()?;
+        let admit = |path: &Path, bytes: &[u8]| {
+            demands.check_bytes(bytes, Kind::Package).map_err(|error| untrusted(path, &error))
+        };
         let packages = match &self.packages {
-            Some(folder) => policy::open_packages(folder)?,
+            Some(folder) => policy::open_packages_admitted(folder, &admit)?,
             None => Vec::new(),
         };
         reads.extend(packages.iter().map(|file| (file.package.digest(), file.load)));
-        let bundle = self.bundle(runtime, &policy::package_refs(&packages))?;
-        let packages = packages.into_iter().map(|file| file.bytes).collect();
-        runtime.install(Some(bundle), packages).map_err(|error| Failure::new(error.to_string()))
+        let (bundle, lists) = self.bundle(runtime, &demands, &policy::package_refs(&packages))?;
+        let named = |file: policy::PackageFile| Content::new(file.path.display().to_string(), file.bytes);
+        let contents = Contents {
+            bundle: Some(Content::new(self.policy.display().to_string(), bundle)),
+            lists,
+            packages: packages.into_iter().map(named).collect(),
+        };
+        let mut record = |accepted| self.trust.record(accepted);
+        let trust = Trust { demands, record: &mut record };
+        runtime.install_contents(contents, Some(trust)).map_err(|error| install_failure(&error))
     }
 
-    /// The bundle's bytes. A source that gives no version gets one: 1 at first, one more whenever its content has changed.
-    fn bundle(&self, runtime: &Runtime, packages: &[PackageRef]) -> Result<Vec<u8>, Failure> {
+    /// The bundle and the unit lists that it needs. A source that gives no version gets one: 1 at first, one more whenever its content has
+    /// changed.
+    fn bundle(
+        &self,
+        runtime: &Runtime,
+        demands: &Demands,
+        packages: &[PackageRef],
+    ) -> Result<(Vec<u8>, Vec<Content>), Failure> {
         let bytes = files::read(&self.policy)?;
         if bytes.starts_with(files::MAGIC) {
-            return Ok(bytes);
+            demands.check_bytes(&bytes, Kind::Bundle).map_err(|error| untrusted(&self.policy, &error))?;
+            let objects = policy::read_objects(&self.policy, &bytes)?.into_iter();
+            let lists = objects.map(|(file, bytes)| Content::new(file.display().to_string(), bytes));
+            return Ok((bytes, lists.collect()));
         }
-        let text = String::from_utf8(bytes).map_err(|_| {
-            Failure::new(format!(
-                "{} is neither a policy source nor a compiled bundle",
+        if let Some(setting) = self.trust.needs_a_bundle() {
+            let code = if setting == "trust" { "unsigned" } else { "not_compiled" };
+            return Err(Failure::new(format!(
+                "{}: expected a compiled bundle, because `{setting}` is set; this is no bundle, and what is compiled on loading cannot be signed",
                 self.policy.display()
             ))
-        })?;
-        let source = policy::check_source(&self.policy, &text).map_err(policy::failure)?;
+            .code(code)
+            .hint("`lockgate policy compile` makes a bundle, `lockgate keys sign` signs it"));
+        }
+        let (source, lists) = policy::read_source(&self.policy, bytes)?;
         let compile = |version| {
-            let options = CompileOptions { version, packages, ..CompileOptions::default() };
-            lockgate_policy::compile(&source, &options).map_err(policy::failure)
+            let how = policy::How { version, packages, base: None, stand_ins: false };
+            let Compiled { bundle, objects, .. } = policy::compile_source(&source, &lists, &how)?;
+            let named = |object: Object| Content::new(format!("sha256:{}", object.digest), object.bytes);
+            Ok((bundle, objects.into_iter().map(named).collect()))
         };
         let generation = runtime.generation();
         let Some(current) = generation.bundle().filter(|_| source.version.is_none()) else {
             return compile(None);
         };
-        let unchanged = compile(Some(current.version()))?;
-        if unchanged == current.as_bytes() {
+        let unchanged: (Vec<u8>, Vec<Content>) = compile(Some(current.version()))?;
+        if unchanged.0 == current.as_bytes() {
             return Ok(unchanged);
         }
         compile(Some(current.version().saturating_add(1)))
     }
+}
+
+/// How an installation failed, for people and programs.
+pub(crate) fn install_failure(error: &InstallError) -> Failure {
+    let failure = Failure::new(error.to_string()).code(error.code());
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// How a file is refused that is not trusted.
+pub(crate) fn untrusted(path: &Path, error: &TrustError) -> Failure {
+    Failure::new(format!("{}: {error}", path.display())).code(error.code()).hint(error.hint())
 }
 
 /// The versions of a route, each once, in the order of its variants.

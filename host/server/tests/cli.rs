@@ -228,6 +228,186 @@ fn a_wrong_policy_is_refused_with_its_place() {
     assert!(error.contains("b.lgb: the policy bundle is truncated"), "{error}");
 }
 
+/// A policy that needs no packages: its versions are pinned and its route says what goes in and out.
+const PINNED: &str = "lockgate: 1
+models:
+  m@1.0.0: { digest: sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }
+  m@2.0.0: { digest: sha256:6f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }
+segments:
+  big: { users: { file: big.txt } }
+routes:
+  r:
+    signature:
+      inputs: [{ name: input, datatype: FP32, shape: [-1, 17] }]
+      outputs: [{ name: label, datatype: INT64, shape: [-1] }]
+    variants: { stable: { model: m@1.0.0 }, canary: { model: m@2.0.0 } }
+    baseline: stable
+    test_groups: [{ name: big, segments: [big], serve: canary }]
+    default: { split: { stable: 90, canary: 10 } }
+";
+
+#[test]
+fn lists_of_units_become_objects_beside_the_bundle() {
+    let folder = Folder::new();
+    let source = folder.file("p.yaml", PINNED);
+    let bundle = folder.path("p.lgb");
+    let error = fail(&["policy", "check", &source], 1);
+    assert!(error.contains("cannot read ") && error.contains("names it as a list of units"), "{error}");
+    folder.file("big.txt", "alice\nbob \n");
+    let error = fail(&["policy", "compile", &source, "-o", &bundle], 1);
+    assert!(error.contains("big.txt:2: this unit begins or ends with white space"), "{error}");
+
+    let units: String = (0..60_000).map(|number| format!("unit-{number}\n")).collect();
+    folder.file("big.txt", &units);
+    let compile = |output: &str, more: &[&str]| -> Value {
+        let arguments = [&["policy", "compile", "--json", &source, "-o", output], more].concat();
+        serde_json::from_str(&succeed(&arguments)).unwrap()
+    };
+    let new = |compiled: &Value| {
+        let objects = compiled["objects"].as_array().unwrap();
+        (objects.len(), objects.iter().filter(|object| object["new"] == true).count())
+    };
+    let first = compile(&bundle, &[]);
+    let (count, written) = new(&first);
+    assert!(count > 1 && count == written);
+    assert!(succeed(&["decide", &bundle, "--route", "r", "--user", "unit-77"]).contains("rule     big"));
+    assert_eq!(new(&compile(&bundle, &[])), (count, 0));
+    // One unit more changes one object, and the versions share the others.
+    folder.file("big.txt", units + "one-more\n");
+    let next = folder.path("next.lgb");
+    assert_eq!(new(&compile(&next, &["--base", &bundle, "--bundle-version", "2"])), (count, 1));
+    let changed = succeed(&["policy", "diff", &bundle, &next]);
+    assert_eq!(changed, "version 1 → 2\nlist big.txt: 1 added, 0 removed\n");
+    let (code, out, notes) = lockgate(&["policy", "source", &next, "--verify"]);
+    assert_eq!((code, notes), (0, format!("{next}: the source compiles to this bundle\n")));
+    assert!(out.starts_with("{\n  \"lockgate\": 1,\n"), "{out}");
+
+    let object =
+        format!("{}.lgl", first["objects"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:"));
+    let object = folder.path("objects") + "/" + &object;
+    let bytes = std::fs::read(&object).unwrap();
+    std::fs::write(&object, &bytes[..bytes.len() - 1]).unwrap();
+    let error = fail(&["policy", "explain", &bundle, "--route", "r"], 1);
+    assert!(error.contains(".lgl: "), "{error}");
+    std::fs::remove_file(&object).unwrap();
+    for command in [
+        &["policy", "explain", &bundle, "--route", "r"][..],
+        &["inspect", &bundle],
+        &["policy", "source", &bundle],
+    ] {
+        let error = fail(command, 1);
+        assert!(error.starts_with("error[missing_object]: ") && error.contains(&object), "{error}");
+    }
+}
+
+#[test]
+fn differences_have_an_exit_code() {
+    let folder = Folder::new();
+    folder.file("big.txt", "alice\n");
+    let old = folder.file("old.yaml", PINNED);
+    let new = folder.file("new.yaml", PINNED.replace("stable: 90, canary: 10", "stable: 75, canary: 25"));
+    let diff = |arguments: &[&str]| lockgate(&[&["policy", "diff", "--exit-code"], arguments].concat());
+    assert_eq!(diff(&[&old, &old]), (0, "version 1 → 1: nothing else changes\n".to_owned(), String::new()));
+    let (code, out, error) = diff(&[&old, &new]);
+    assert_eq!((code, error.as_str()), (3, ""));
+    assert!(
+        out.contains("default: 15 % of the units that it matches move\n    stable → canary  15 %"),
+        "{out}"
+    );
+    assert_eq!(lockgate(&["policy", "diff", &old, &new]).0, 0);
+    assert_eq!(diff(&[&old, &folder.path("none.yaml")]).0, 1);
+
+    let units: String = (0..1000).map(|number| format!("user-{number}\n")).collect();
+    let units = folder.file("units.csv", format!("user\n{units}alice\n"));
+    let (code, out, _) = diff(&[&old, &new, "--units", &units, "--json"]);
+    let out: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &out["changed"], &out["units"]["contexts"]), (3, &true.into(), &1001.into()));
+    let moves = out["units"]["routes"]["r"]["moves"].as_array().unwrap();
+    assert_eq!((moves.len(), &moves[0]["from"], &moves[0]["to"]), (1, &"stable".into(), &"canary".into()));
+    assert_eq!(out["policy"]["routes"][0]["steps"][0]["moved"], 15.0);
+    let wrong = folder.file("wrong.csv", "usre\nalice\n");
+    let error = fail(&["policy", "diff", &old, &new, "--units", &wrong], 1);
+    assert!(error.contains("wrong.csv:1: ") && error.contains("did you mean `user`?"), "{error}");
+}
+
+#[test]
+fn files_are_laid_out_all_or_none() {
+    let folder = Folder::new();
+    let messy = folder.file(
+        "a.yaml",
+        "lockgate:   1 # one\nroutes: {r: {variants: {v: {model: 'm@1.0.0'}}, default: {serve: v}}}\n",
+    );
+    let anchors = folder.file("b.yaml", "a: &x [1]\nb: *x\n");
+    let before = std::fs::read(&messy).unwrap();
+    let error = fail(&["policy", "fmt", &messy, &anchors], 1);
+    assert!(error.contains("b.yaml:1:4: an anchor or alias cannot be kept by the formatter"), "{error}");
+    assert_eq!(std::fs::read(&messy).unwrap(), before);
+    let (code, out, _) = lockgate(&["policy", "fmt", "--check", &messy]);
+    assert_eq!((code, out), (1, format!("{messy}: is laid out otherwise from line 1 on\n")));
+    assert_eq!(std::fs::read(&messy).unwrap(), before);
+    succeed(&["policy", "fmt", &messy]);
+    assert_eq!(
+        std::fs::read_to_string(&messy).unwrap(),
+        "lockgate: 1  # one\nroutes: { r: { variants: { v: { model: \"m@1.0.0\" } }, default: { serve: v } } }\n"
+    );
+    assert_eq!(succeed(&["policy", "fmt", "--check", &messy]), "1 file, nothing to do\n");
+    let example = example().join("policy.yaml");
+    succeed(&["policy", "fmt", "--check", example.to_str().unwrap()]);
+}
+
+#[test]
+fn cases_and_simulations_need_no_packages() {
+    let folder = Folder::new();
+    let source = example().join("policy.yaml");
+    let source = folder.file("policy.yaml", std::fs::read(source).unwrap());
+    let error = fail(&["policy", "test", &source], 1);
+    assert!(error.contains("there are no cases beside") && error.contains("policy.test.yaml"), "{error}");
+    folder.file(
+        "policy.test.yaml",
+        "cases:\n  - name: a\n    context: { route: eurusd-direction, user: desk-1 }\n    expect: { variant: canary }\n",
+    );
+    assert_eq!(
+        succeed(&["policy", "test", &source]),
+        "ok     `a` (line 2)\n1 case, 1 passed, 0 failed; 1 decision\n"
+    );
+    let cases = folder.file(
+        "other.yaml",
+        "cases:\n  - name: a\n    context: { route: eurusd-direction, user: desk-1 }\n    expect: { variant: stable }\n",
+    );
+    let (code, out, error) = lockgate(&["policy", "test", &source, "--cases", &cases, "--json"]);
+    let out: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &out["ok"], &out["failed"]), (1, &false.into(), &1.into()));
+    assert_eq!(out["results"][0]["failures"][0]["differences"][0]["line"], 4);
+    assert!(error.contains("1 of 1 case failed"), "{error}");
+
+    let svg = folder.path("shares.svg");
+    let arguments = [
+        "policy",
+        "simulate",
+        &source,
+        "--route",
+        "eurusd-direction",
+        "--users",
+        "500",
+        "--now",
+        "0",
+        "--svg",
+        &svg,
+    ];
+    let out = succeed(&arguments);
+    assert!(out.contains("stable") && out.contains("default"), "{out}");
+    let picture = std::fs::read(&svg).unwrap();
+    assert_eq!(succeed(&arguments), out);
+    assert_eq!(std::fs::read(&svg).unwrap(), picture);
+    let error = fail(&["policy", "simulate", &source, "--route", "eurusd-directon"], 1);
+    assert!(error.contains("did you mean `eurusd-direction`?"), "{error}");
+    let explain =
+        ["policy", "explain", &source, "--route", "eurusd-direction", "--user", "alice", "--unavailable"];
+    assert!(succeed(&[&explain[..], &["eurusd_gb@1.1.0"]].concat()).contains("fallback"));
+    let error = fail(&[&explain[..], &["eurusd_gb@1.0.0"]].concat(), 1);
+    assert!(error.contains("did you mean `eurusd_gb@1.1.0`?"), "{error}");
+}
+
 #[test]
 fn settings_come_from_file_environment_and_flags() {
     let folder = Folder::new();
@@ -257,7 +437,9 @@ fn settings_come_from_file_environment_and_flags() {
 
 #[test]
 fn help_completions_and_pipes_behave() {
-    for command in ["serve", "package", "inspect", "predict", "policy", "decide", "config", "completions"] {
+    for command in
+        ["serve", "package", "inspect", "predict", "policy", "keys", "decide", "config", "completions"]
+    {
         assert!(succeed(&[command, "--help"]).contains("Usage: lockgate"), "{command}");
     }
     let help = succeed(&["--help"]);

@@ -2,16 +2,18 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use lockgate_package::{AlignedBytes, Engine, Envelope, Kind, Manifest, Package, TensorSpec};
-use lockgate_policy::Bundle;
+use lockgate_package::signing::TrustedKeys;
+use lockgate_package::{AlignedBytes, Digest, Engine, Envelope, Kind, Manifest, Package, TensorSpec};
+use lockgate_policy::{Bundle, ListObject};
 use serde_json::{Value, json};
 
+use super::keys;
 use crate::failure::Failure;
-use crate::{files, output, repository};
+use crate::{files, output, policy, repository};
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// A package or a bundle.
+    /// A package, a bundle or a unit list.
     file: PathBuf,
     /// Show at most this many routes of a bundle.
     #[arg(long, default_value_t = 50, value_name = "COUNT")]
@@ -19,14 +21,28 @@ pub(crate) struct InspectArgs {
 }
 
 pub(crate) fn run(args: &InspectArgs, json: bool) -> Result<(), Failure> {
-    let bytes = AlignedBytes::copy_of(&files::read(&args.file)?);
+    let file = files::read(&args.file)?;
+    let bytes = AlignedBytes::copy_of(&file);
     let at = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", args.file.display()));
     if kind_of(&bytes) == Some(Kind::Bundle) {
-        let bundle = Bundle::load(bytes).map_err(|error| at(&error))?;
+        let bundle = policy::load_bundle(&args.file, &file)?;
         if json {
-            output::print_json(&bundle_json(&bundle))
+            output::print_json(&with_signatures(bundle_json(&bundle), bundle.as_bytes())?)
         } else {
-            output::print(&bundle_text(&bundle, args.routes))
+            let signatures = signatures_text(bundle.as_bytes())?;
+            output::print(&bundle_text(&bundle, &signatures, args.routes))
+        }
+    } else if kind_of(&bytes) == Some(Kind::UnitList) {
+        let list = ListObject::open(bytes).map_err(|error| at(&error))?;
+        let (digest, len, units) = (list.digest(), list.as_bytes().len(), list.units().count());
+        if json {
+            let value = json!({ "kind": "list", "digest": digest, "bytes": len, "units": units });
+            output::print_json(&with_signatures(value, list.as_bytes())?)
+        } else {
+            let signatures = signatures_text(list.as_bytes())?;
+            output::print(&format!(
+                "unit list         {units} units, {len} bytes\ndigest            sha256:{digest}\n{signatures}"
+            ))
         }
     } else {
         let package = Package::open(bytes).map_err(|error| match error {
@@ -36,11 +52,28 @@ pub(crate) fn run(args: &InspectArgs, json: bool) -> Result<(), Failure> {
             error => at(&error),
         })?;
         if json {
-            output::print_json(&package_json(&package))
+            output::print_json(&with_signatures(package_json(&package), package.envelope().as_bytes())?)
         } else {
-            output::print(&package_text(&package))
+            let signatures = signatures_text(package.envelope().as_bytes())?;
+            output::print(&(package_text(&package) + &signatures))
         }
     }
+}
+
+/// Who claims to have signed it. Only `lockgate keys verify` knows whom to believe.
+fn signatures_text(bytes: &[u8]) -> Result<String, Failure> {
+    let mut text = String::new();
+    let signed_by = |line: String| {
+        let _ = writeln!(text, "{:<18}{line}", "signed by");
+    };
+    let signatures = keys::signatures(bytes, &TrustedKeys::default(), signed_by)?;
+    // An unsigned file needs no line to say so.
+    Ok(if signatures.as_array().is_some_and(Vec::is_empty) { String::new() } else { text })
+}
+
+fn with_signatures(mut value: Value, bytes: &[u8]) -> Result<Value, Failure> {
+    value["signatures"] = keys::signatures(bytes, &TrustedKeys::default(), |_| ())?;
+    Ok(value)
 }
 
 /// The engine's name.
@@ -151,14 +184,23 @@ fn bundle_json(bundle: &Bundle) -> Value {
                     })
                 })
                 .collect();
+            let shadows: Vec<Value> = route
+                .shadows()
+                .map(|shadow| {
+                    json!({ "name": shadow.name, "variant": shadow.variant.name, "limits": shadow.limits })
+                })
+                .collect();
             json!({
                 "name": route.name(),
+                "tenant": route.tenant(),
+                "user": route.user(),
                 "description": route.description(),
                 "enabled": route.enabled(),
                 "baseline": route.baseline().name,
                 "signature": route.signature().ok(),
                 "versions": repository::versions(&route).iter().map(|version| version.name.clone()).collect::<Vec<_>>(),
                 "variants": variants,
+                "shadows": shadows,
             })
         })
         .collect();
@@ -168,11 +210,19 @@ fn bundle_json(bundle: &Bundle) -> Value {
         "version": bundle.version(),
         "parent": bundle.parent(),
         "bytes": bundle.as_bytes().len(),
+        "source": bundle.source().is_some(),
+        "objects": objects(bundle),
         "routes": routes,
     })
 }
 
-fn bundle_text(bundle: &Bundle, limit: usize) -> String {
+/// The unit lists that the bundle needs.
+fn objects(bundle: &Bundle) -> Vec<Digest> {
+    // It has been opened, so its envelope can be read.
+    Bundle::required_objects(bundle.as_bytes()).unwrap_or_default()
+}
+
+fn bundle_text(bundle: &Bundle, signatures: &str, limit: usize) -> String {
     let mut text = format!(
         "bundle            version {}, {} bytes\ndigest            sha256:{}\n",
         bundle.version(),
@@ -182,9 +232,19 @@ fn bundle_text(bundle: &Bundle, limit: usize) -> String {
     if let Some(parent) = bundle.parent() {
         let _ = writeln!(text, "parent            sha256:{parent}");
     }
+    text.push_str(signatures);
+    for digest in objects(bundle) {
+        let _ = writeln!(text, "unit list         sha256:{digest}");
+    }
     for route in bundle.routes().take(limit) {
         let disabled = if route.enabled() { "" } else { " (disabled)" };
-        let _ = writeln!(text, "route             {}{disabled}", route.name());
+        let whose = match (route.tenant(), route.user()) {
+            (None, None) => String::new(),
+            (Some(tenant), None) => format!(" of tenant {tenant}"),
+            (None, Some(user)) => format!(" of user {user}"),
+            (Some(tenant), Some(user)) => format!(" of user {user} of tenant {tenant}"),
+        };
+        let _ = writeln!(text, "route             {}{whose}{disabled}", route.name());
         let signature = route.signature().unwrap_or_default();
         for (what, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
             for spec in specs {
@@ -201,6 +261,9 @@ fn bundle_text(bundle: &Bundle, limit: usize) -> String {
                 variant.placement.name(),
                 variant.digest
             );
+        }
+        for shadow in route.shadows() {
+            let _ = writeln!(text, "  shadow          {:<16} {}", shadow.name, shadow.variant.name);
         }
     }
     let hidden = bundle.route_count().saturating_sub(limit);
@@ -219,6 +282,7 @@ fn kind_of(bytes: &[u8]) -> Option<Kind> {
     match (bytes.starts_with(files::MAGIC), bytes.get(12..16)?) {
         (true, [1, 0, 0, 0]) => Some(Kind::Bundle),
         (true, [2, 0, 0, 0]) => Some(Kind::Package),
+        (true, [3, 0, 0, 0]) => Some(Kind::UnitList),
         _ => None,
     }
 }

@@ -4,12 +4,14 @@ mod completions;
 mod config;
 mod decide;
 mod inspect;
+mod keys;
 mod package;
 mod policy;
 mod predict;
 mod serve;
 mod settings;
 mod time;
+mod units;
 
 use std::process::ExitCode;
 
@@ -21,8 +23,9 @@ use crate::output;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  it could not be done: a file, a policy, a model or the network stood in the way
+  1  it could not be done: a file, a policy, a model or the network stood in the way; or a check or test failed
   2  the command line is wrong
+  3  `policy diff --exit-code`: something changes
 
 Answers go to the standard output; notes, progress, logs and errors to the standard error.";
 
@@ -50,9 +53,12 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Run a package on rows from a file, in the core.
     Predict(predict::PredictArgs),
-    /// Check, compile and explain policies.
+    /// Check, test, compare, compile and explain policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Make keys, sign what is loaded with them, and check signatures.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Say which version serves a request.
     Decide(decide::DecideArgs),
     /// Show the configuration in force, or the reference of all settings.
@@ -72,6 +78,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args, json),
         Command::Predict(args) => predict::run(&args, json),
         Command::Policy(command) => policy::run(command, json),
+        Command::Keys(command) => keys::run(&command, json),
         Command::Decide(args) => decide::run(&args, json),
         Command::Config(command) => config::run(command, json),
         Command::Completions(args) => completions::run(&args),

@@ -8,7 +8,7 @@ use axum::serve::ListenerExt as _;
 use clap::Args;
 use lockgate_runtime::Settings as RuntimeSettings;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::settings::SettingsArgs;
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::http::{App, router};
 use crate::metrics::Metrics;
 use crate::repository::Repository;
+use crate::trust::TrustSettings;
 use crate::{logging, output};
 
 #[derive(Args)]
@@ -67,6 +68,8 @@ async fn serve(config: Config, policy: PathBuf, json: bool) -> Result<(), Failur
     });
     let mut server = tokio::spawn(server.into_future());
 
+    // From here on a hangup is a wish to reload and no longer ends the program, also while the first load is under way.
+    let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     let loading = Arc::clone(&app);
     let first = tokio::task::spawn_blocking(move || load(&loading));
     tokio::select! {
@@ -74,7 +77,7 @@ async fn serve(config: Config, policy: PathBuf, json: bool) -> Result<(), Failur
         // Whoever ends a server that is still loading does not want it to finish that first.
         signal = termination() => return signal.map(drop),
     }
-    reload_on_hangup(&app)?;
+    reload_on_hangup(&app, hangups);
 
     let signal = termination().await?;
     tracing::info!(signal, "draining: finishing requests in progress");
@@ -108,7 +111,7 @@ fn start(config: Config, policy: PathBuf) -> Result<App, Failure> {
     let metrics = Metrics::new(settings.metric_routes, &build)
         .map_err(|error| Failure::new(format!("the metrics cannot be set up: {error}")))?;
     Ok(App {
-        repository: Repository::new(policy, settings.packages.clone()),
+        repository: Repository::new(policy, settings.packages.clone(), TrustSettings::new(settings)),
         runtime: Arc::new(runtime),
         metrics,
         started: Instant::now(),
@@ -166,14 +169,17 @@ fn load(app: &App) -> Result<(), Failure> {
             Ok(())
         }
         Err(failure) => {
-            tracing::error!(error = %failure, "cannot load the policy and packages");
+            tracing::error!(
+                code = failure.code_text(),
+                error = %failure,
+                "cannot load the policy and packages"
+            );
             Err(failure)
         }
     }
 }
 
-fn reload_on_hangup(app: &Arc<App>) -> Result<(), Failure> {
-    let mut hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
+fn reload_on_hangup(app: &Arc<App>, mut hangups: Signal) {
     let app = Arc::clone(app);
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
@@ -182,7 +188,6 @@ fn reload_on_hangup(app: &Arc<App>) -> Result<(), Failure> {
             let _ = tokio::task::spawn_blocking(move || load(&app)).await;
         }
     });
-    Ok(())
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -48,6 +48,38 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
 }
 
+/// A length of time in milliseconds, written as `500ms`, `90s`, `15m`, `4h`, `7d`, `2w` or several of these, `1h30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) i64);
+
+impl std::str::FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected a length of time such as `90s`, `15m`, `4h`, `7d` or `1h30m`".to_owned();
+        let (mut rest, mut total) = (text, 0_i64);
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            let (number, tail) = rest.split_at(digits);
+            let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+            let (unit, tail) = tail.split_at(letters);
+            let millis = match unit {
+                "ms" => 1,
+                "s" => 1000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                "w" => 7 * 86_400_000,
+                _ => return Err(wrong()),
+            };
+            let part = number.parse::<i64>().ok().and_then(|number| number.checked_mul(millis));
+            total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+            rest = tail;
+        }
+        if total > 0 { Ok(Self(total)) } else { Err(wrong()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +95,16 @@ mod tests {
         assert!("2026-11-21".parse::<Moment>().is_err());
         assert!("2026-11-21T00:00:00".parse::<Moment>().is_err());
         assert!("soon".parse::<Moment>().is_err());
+    }
+
+    #[test]
+    fn lengths_are_read() {
+        let check = |text: &str, millis: i64| assert_eq!(text.parse(), Ok(Span(millis)), "{text}");
+        check("500ms", 500);
+        check("1h30m", 5_400_000);
+        check("2w1d", 15 * 86_400_000);
+        for wrong in ["", "5", "0s", "5x", "h", "-1h", "99999999999999w"] {
+            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+        }
     }
 }

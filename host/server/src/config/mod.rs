@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use reference::reference;
 pub(crate) use table::{Settings, TABLE};
-pub(crate) use value::{HeaderName, LogFormat};
+pub(crate) use value::{HeaderName, LogFormat, RequiredSignatures};
 
 use crate::failure::Failure;
 
@@ -102,6 +102,7 @@ impl Config {
             }
         }
         config.warn_of_misspelt_variables(&sources.environment_names);
+        config.warn_of_half_trust();
         config.check()?;
         Ok(config)
     }
@@ -171,6 +172,18 @@ impl Config {
                 self.warnings
                     .push(format!("the environment variable {name} is not used; did you mean {near}?"));
             }
+        }
+    }
+
+    fn warn_of_half_trust(&mut self) {
+        let settings = &self.settings;
+        if settings.trust.is_some() && settings.trust_state.is_none() && settings.pin.is_none() {
+            self.warnings.push(
+                "`trust` is set without `trust_state`: after a restart, an older signed bundle is accepted again".to_owned(),
+            );
+        }
+        if settings.trust.is_none() && self.origins.contains_key("require_signatures") {
+            self.warnings.push("`require_signatures` does nothing without `trust`".to_owned());
         }
     }
 

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::value::{CompileCache, HeaderName, LogFilter, LogFormat, Networks, Size, Value};
+use lockgate_package::Digest;
+
+use super::value::{
+    CompileCache, HeaderName, LogFilter, LogFormat, Networks, RequiredSignatures, Size, Value,
+};
 
 /// One row of the table.
 pub(crate) struct Setting {
@@ -89,6 +93,20 @@ settings! {
         core: Option<PathBuf> = |_: &Runtime| None,
             "The folder of the core modules (with `manifest.json`). Without it, the core built into this program.";
     }
+    "Trust" {
+        trust: Option<PathBuf> = |_: &Runtime| None,
+            "Whose signatures are demanded: a public key (`.pem`), a trust file (`.toml`), or a folder with either. Read again on every load.";
+        require_signatures: RequiredSignatures = |_: &Runtime| RequiredSignatures::All,
+            "What must be signed by a key of `trust`: `all`, the bundle and every package, or `bundle`, as it names the packages by digest.";
+        trust_state: Option<PathBuf> = |_: &Runtime| None,
+            "The file that remembers the newest bundle ever accepted, so that an older one is refused after a restart too.";
+        pin: Option<Digest> = |_: &Runtime| None,
+            "The digest of the only bundle that may be served.";
+        min_version: Option<u64> = |_: &Runtime| None,
+            "The lowest version of a bundle that may be served.";
+        require_parent: bool = |_: &Runtime| false,
+            "Whether a new bundle must name the newest accepted one as its parent.";
+    }
     "HTTP" {
         listen: String = |_: &Runtime| "127.0.0.1:8080".to_owned(),
             "Address and port to listen on; port 0 takes a free one.";
@@ -130,6 +148,8 @@ settings! {
             "The same for `tenant`.";
         session_header: HeaderName = |_: &Runtime| header("x-lockgate-session"),
             "The same for `session`.";
+        variant_header: HeaderName = |_: &Runtime| header("x-lockgate-variant"),
+            "The same for `variant`, the variant that the caller asks for; it counts where the policy's `requests` permit it.";
     }
     "Identity" {
         trusted_proxies: Networks = |_: &Runtime| Networks::default(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lockgate_package::Digest;
 use toml::de::DeValue;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
@@ -240,6 +241,59 @@ impl Value for Networks {
 
     fn show(&self) -> String {
         self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Value for u64 {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Digest {
+    const EXPECTED: &'static str =
+        "the 64 hexadecimal digits of a SHA-256 digest, optionally after `sha256:`";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> String {
+        format!("sha256:{self}")
+    }
+}
+
+/// What must be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequiredSignatures {
+    /// The bundle and every package.
+    All,
+    /// The bundle alone.
+    Bundle,
+}
+
+impl Value for RequiredSignatures {
+    const EXPECTED: &'static str = "`all` or `bundle`";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "all" => Some(Self::All),
+            "bundle" => Some(Self::Bundle),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Bundle => "bundle".to_owned(),
+        }
     }
 }
 

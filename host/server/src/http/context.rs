@@ -36,6 +36,7 @@ pub(crate) fn contexts(
         symbol: header(headers, &settings.symbol_header)?,
         tenant: header(headers, &settings.tenant_header)?,
         session: header(headers, &settings.session_header)?,
+        variant: header(headers, &settings.variant_header)?,
         attributes: BTreeMap::new(),
     };
     let context: Vec<(&str, &Parameter)> = parameters
@@ -102,6 +103,7 @@ fn set(context: &mut Context, name: &str, value: &Parameter, row: Option<usize>)
         "symbol" => &mut context.symbol,
         "tenant" => &mut context.tenant,
         "session" => &mut context.session,
+        "variant" => &mut context.variant,
         _ => {
             let value = match value {
                 Parameter::Text(text) => Attribute::Text(text.clone()),

@@ -65,6 +65,8 @@ struct LastLoad {
     /// Reading, compiling and installing the policy with all packages.
     took_ms: f64,
     error: Option<String>,
+    /// A stable word for the error, where there is one.
+    code: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -132,9 +134,11 @@ fn report(app: &App) -> Report {
         digest: status.bundle.map(|bundle| bundle.id.digest),
         routes: status.bundle.map_or(0, |bundle| bundle.routes),
         load_ms: status.bundle.map(|bundle| millis(bundle.load)),
-        last_load: last
-            .as_ref()
-            .map(|last| LastLoad { took_ms: millis(last.took), error: last.error.clone() }),
+        last_load: last.as_ref().map(|last| LastLoad {
+            took_ms: millis(last.took),
+            error: last.error.clone(),
+            code: last.code,
+        }),
     };
     let models: Vec<Model> = status
         .models

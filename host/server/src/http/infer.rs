@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use lockgate_oip::{HEADER_LENGTH, InferResponse, Parameter, decode_request, encode_response, request_id};
 use lockgate_package::Tensor;
-use lockgate_runtime::{InferAnswer, InferRequest, RuntimeError};
+use lockgate_runtime::{Context, InferAnswer, InferRequest, RuntimeError};
 
 use super::context::contexts;
 use super::error::ApiError;
@@ -79,9 +79,9 @@ impl Request<'_> {
         };
 
         let route = self.path.model.clone();
-        self.check_route(&caller)?;
         let rows = message.inputs.first().and_then(|input| usize::try_from(*input.shape.first()?).ok());
         let contexts = contexts(settings, &self.headers, &caller, &message.parameters, rows)?;
+        self.check_route(&caller, &contexts)?;
         let request = InferRequest {
             route,
             contexts,
@@ -128,12 +128,11 @@ impl Request<'_> {
     }
 
     /// Refuses routes that do not exist, and in the same words those that the caller may not ask.
-    fn check_route(&mut self, caller: &Caller) -> Result<(), ApiError> {
+    fn check_route(&mut self, caller: &Caller, contexts: &[Context]) -> Result<(), ApiError> {
         let name = &self.path.model;
         let generation = self.app.runtime.generation();
-        let bundle = generation.bundle().ok_or(RuntimeError::NoBundle)?;
-        if bundle.route(name).is_none() || !caller.may_ask(name) {
-            return Err(ApiError::unknown_route(name));
+        for context in contexts {
+            super::models::visible(self.app, &generation, caller, name, context)?;
         }
         self.known = true;
         Ok(())
@@ -167,7 +166,9 @@ impl Request<'_> {
             return None;
         }
         let generation = self.app.runtime.generation();
-        let route = generation.bundle().and_then(|bundle| bundle.route(&self.path.model));
+        let why = answer.served.rows.first().and_then(|row| row.decision.as_ref());
+        let (tenant, user) = why.map_or((None, None), |why| (why.tenant.as_deref(), why.user.as_deref()));
+        let route = generation.bundle().and_then(|bundle| bundle.definition(&self.path.model, tenant, user));
         let all = route.map(|route| versions(&route)).unwrap_or_default();
         let found = all.into_iter().find(|one| one.model == first.model && one.version == first.version);
         Some(found.map_or_else(|| first.version.clone(), |one| one.name))

@@ -7,15 +7,16 @@ use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use lockgate_oip::{BINARY_EXTENSION, ModelMetadata, ModelReady, ServerMetadata, TensorMetadata};
+use lockgate_oip::{BINARY_EXTENSION, ModelMetadata, ModelReady, Parameters, ServerMetadata, TensorMetadata};
 use lockgate_package::{Digest, Engine, Manifest};
 use lockgate_policy::RouteView;
-use lockgate_runtime::{Generation, RuntimeError};
+use lockgate_runtime::{Context, Generation, RuntimeError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::context::contexts;
 use super::error::ApiError;
-use super::identity::identify;
+use super::identity::{Caller, identify};
 use super::{App, RouteLabel};
 use crate::repository::versions;
 
@@ -77,6 +78,22 @@ pub(super) async fn ready(
     })
 }
 
+/// The definition of a route that a caller may see. One that does not exist and one that the caller may not see give the same answer.
+pub(super) fn visible<'g>(
+    app: &App,
+    generation: &'g Generation,
+    caller: &Caller,
+    name: &str,
+    context: &Context,
+) -> Result<RouteView<'g>, ApiError> {
+    let seen = app.runtime.resolve(generation, name, context);
+    match seen {
+        Ok(route) if caller.may_ask(name) => Ok(route),
+        Ok(_) | Err(RuntimeError::UnknownRoute { .. }) => Err(ApiError::unknown_route(name)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Calls `answer` with the route that the path names and the packages of its version, or of all versions when it names none.
 fn with_route(
     app: &App,
@@ -88,15 +105,13 @@ fn with_route(
     let mut known = false;
     let result = identify(&app.config, headers, peer.ip()).and_then(|caller| {
         let generation = app.runtime.generation();
-        let bundle = generation.bundle().ok_or(RuntimeError::NoBundle)?;
-        let route = bundle
-            .route(&path.model)
-            .filter(|_| caller.may_ask(&path.model))
-            .ok_or_else(|| ApiError::unknown_route(&path.model))?;
+        let contexts = contexts(&app.config.settings, headers, &caller, &Parameters::default(), None)?;
+        let context = contexts.into_iter().next().unwrap_or_default();
+        let route = visible(app, &generation, &caller, &path.model, &context)?;
         known = true;
         let chosen: Vec<Digest> = match &path.version {
             None => versions(&route).iter().map(|version| version.digest).collect(),
-            Some(version) => vec![generation.pinned(&path.model, version)?.digest],
+            Some(version) => vec![generation.pinned(&route, version)?.digest],
         };
         answer(&generation, route, &chosen)
     });

@@ -1,7 +1,7 @@
 //! What an answer says about the versions that ran: one value where all rows agree, an array with one value per row where they
 //! differ, nothing where no row has a value.
 
-use lockgate_runtime::{InferAnswer, OutOfRange, ServedRow, ServedVersion};
+use lockgate_runtime::{InferAnswer, OutOfRange, ServedRow, ServedVersion, Why};
 use serde_json::{Map, Value, json};
 
 use super::identity::Caller;
@@ -9,7 +9,7 @@ use super::identity::Caller;
 /// One field of a row's provenance.
 type Field = (&'static str, fn(&ServedRow, &ServedVersion) -> Value);
 
-const FIELDS: [Field; 14] = [
+const FIELDS: [Field; 20] = [
     ("variant", |_, version| json!(version.variant)),
     ("model", |_, version| json!(version.model)),
     ("version", |_, version| json!(version.version)),
@@ -23,11 +23,22 @@ const FIELDS: [Field; 14] = [
     ("rule", |row, _| json!(row.decision.as_ref().and_then(|why| why.rule.as_deref()))),
     ("layer", |row, _| json!(row.decision.as_ref().and_then(|why| why.layer.as_deref()))),
     ("bucket", |row, _| json!(row.decision.as_ref().and_then(|why| why.bucket))),
-    ("unit_missing", |row, _| match &row.decision {
-        Some(why) if why.unit_missing => Value::Bool(true),
-        _ => Value::Null,
-    }),
+    ("stage", |row, _| json!(row.decision.as_ref().and_then(|why| why.stage))),
+    ("window", |row, _| json!(row.decision.as_ref().and_then(|why| why.window))),
+    ("intended_variant", |row, _| json!(row.decision.as_ref().and_then(|why| why.intended.as_deref()))),
+    ("unit_missing", |row, _| flag(row, |why| why.unit_missing)),
+    ("holdout", |row, _| flag(row, |why| why.holdout)),
+    ("washout", |row, _| flag(row, |why| why.washout)),
+    ("fallback", |row, _| flag(row, |why| why.intended.is_some())),
 ];
+
+/// What is true of few rows is left out where it is false.
+fn flag(row: &ServedRow, is_set: impl Fn(&Why) -> bool) -> Value {
+    match &row.decision {
+        Some(why) if is_set(why) => Value::Bool(true),
+        _ => Value::Null,
+    }
+}
 
 /// The `parameters` of an answer.
 pub(super) fn parameters(answer: &InferAnswer, caller: &Caller, decision_id: &str) -> Map<String, Value> {

@@ -110,10 +110,15 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("policy.yaml");
         std::fs::write(&file, policy).unwrap();
+        let files = ["--policy", file.to_str().unwrap(), "--packages", packages()];
+        Self::start_in(folder, &core(fault), &[&files[..], flags].concat())
+    }
+
+    /// A server on what these flags say, which keeps its log in `folder`.
+    pub(crate) fn start_in(folder: TempDir, core: &Path, flags: &[&str]) -> Self {
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_lockgate"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--policy", file.to_str().unwrap()])
-            .args(["--packages", packages(), "--core", core(fault).to_str().unwrap()])
+            .args(["serve", "--listen", "127.0.0.1:0", "--core", core.to_str().unwrap()])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

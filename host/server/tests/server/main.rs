@@ -8,3 +8,4 @@ mod identity;
 mod lifecycle;
 mod predict;
 mod refusals;
+mod trust;
