@@ -122,6 +122,27 @@ test("decisions are those of the native evaluator, and of the documented hash", 
   assert.equal(decider.decide([{ route: "unknown" }], now)[0], undefined);
 });
 
+test("a warm decision makes no ArrayBuffer, and asks the module for no memory", () => {
+  const core = new Core(modules.get("policy"), "lockgate_decide");
+  core.load(readFileSync(join(folder, "policy.lgb")));
+  const decider = new Decider(core);
+  const ask = (k) => {
+    const context = { route: "eurusd-direction", user: `user-${k}`, symbol: k % 3 ? "EURUSD" : "GBPJPY" };
+    return k % 2 ? decider.decideOne(context, 0) : decider.decide([context, { ...context, attributes: { strategy: "none" } }], 0)[1];
+  };
+  for (let k = 0; k < 200; k++) assert.equal(typeof ask(k).variant, "string");
+  const { buffer } = core.exports.memory;
+  const before = [process.memoryUsage().arrayBuffers, core.exports.lockgate_allocations()];
+  let made = 0;
+  const { ArrayBuffer: real } = globalThis;
+  globalThis.ArrayBuffer = new Proxy(real, { construct: (...args) => ((made += 1), Reflect.construct(...args)) });
+  for (let k = 0; k < 2000; k++) ask(k);
+  globalThis.ArrayBuffer = real;
+  assert.deepEqual([process.memoryUsage().arrayBuffers, core.exports.lockgate_allocations()], before);
+  assert.equal(made, 0);
+  assert.equal(core.exports.memory.buffer, buffer);
+});
+
 test("a damaged package is refused, and the instance goes on", () => {
   const file = join(folder, "damaged.lgp");
   run("package", join(models, "lr_binary.onnx"), "--output", file);

@@ -8,7 +8,7 @@ use lockgate_tests::core_dir;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
 
-use crate::decisions::{bundle, contexts, native_context};
+use crate::decisions::{NOW, bundle, contexts, native_context};
 use crate::vectors;
 
 mod policy {
@@ -45,8 +45,12 @@ fn the_policy_component_decides_as_the_native_evaluator() {
     let routes: Vec<_> = native.routes().map(|route| route.name().to_owned()).collect();
     assert_eq!(guest.bundle().call_routes(&mut store, bundle).unwrap(), routes);
 
-    for (route, context) in contexts().into_iter().step_by(7) {
-        let expected = native.decide(&native_context(&route, &context), 0, &[]);
+    for (index, (route, context)) in contexts().into_iter().step_by(7).enumerate() {
+        // One of the two packages is down for a third of them.
+        let unavailable =
+            if index % 3 == 0 { vec![native.models().next().unwrap().digest.0] } else { vec![] };
+        let digests: Vec<Vec<u8>> = unavailable.iter().map(|digest| digest.to_vec()).collect();
+        let expected = native.decide(&native_context(&route, &context), NOW, &unavailable);
         let resource = guest.context().call_constructor(&mut store, &route).unwrap();
         let api = guest.context();
         if let Some(user) = &context.user {
@@ -58,6 +62,9 @@ fn the_policy_component_decides_as_the_native_evaluator() {
         if let Some(tenant) = &context.tenant {
             api.call_set_tenant(&mut store, resource, tenant).unwrap();
         }
+        if let Some(variant) = &context.variant {
+            api.call_set_variant(&mut store, resource, variant).unwrap();
+        }
         for (name, value) in &context.attributes {
             let value = match value {
                 Attribute::Text(text) => AttributeValue::Text(text.clone()),
@@ -66,7 +73,7 @@ fn the_policy_component_decides_as_the_native_evaluator() {
             };
             api.call_set_attribute(&mut store, resource, name, &value).unwrap();
         }
-        let answer = guest.bundle().call_decide(&mut store, bundle, resource, 0, &[]).unwrap();
+        let answer = guest.bundle().call_decide(&mut store, bundle, resource, NOW, &digests).unwrap();
         let (decision, expected) = match (answer, expected) {
             (Ok(decision), Ok(expected)) => (decision, expected),
             (Err(error), Err(_)) => {
@@ -76,14 +83,36 @@ fn the_policy_component_decides_as_the_native_evaluator() {
             (answer, expected) => panic!("{route}: {answer:?} against {expected:?}"),
         };
         let api = guest.decision();
-        assert_eq!(api.call_variant(&mut store, decision).unwrap(), expected.variant);
-        assert_eq!(api.call_model(&mut store, decision).unwrap(), expected.model);
-        assert_eq!(api.call_package_digest(&mut store, decision).unwrap(), expected.package.0);
-        assert_eq!(api.call_rule(&mut store, decision).unwrap().as_deref(), expected.rule);
-        assert_eq!(api.call_layer(&mut store, decision).unwrap().as_deref(), expected.layer);
+        let variant = expected.variant();
+        assert_eq!(api.call_variant(&mut store, decision).unwrap(), variant.name);
+        assert_eq!(api.call_model(&mut store, decision).unwrap(), variant.model);
+        assert_eq!(api.call_package_digest(&mut store, decision).unwrap(), variant.digest.0);
+        assert_eq!(api.call_rule(&mut store, decision).unwrap().as_deref(), expected.rule());
+        assert_eq!(api.call_layer(&mut store, decision).unwrap().as_deref(), expected.layer());
+        assert_eq!(api.call_stage(&mut store, decision).unwrap(), expected.stage);
+        assert_eq!(api.call_window(&mut store, decision).unwrap(), expected.window);
+        assert_eq!(api.call_holdout(&mut store, decision).unwrap(), expected.holdout);
+        assert_eq!(api.call_washout(&mut store, decision).unwrap(), expected.washout);
+        assert_eq!(api.call_unavailable(&mut store, decision).unwrap(), expected.unavailable);
+        let intended = expected.intended().map(|variant| variant.name);
+        assert_eq!(api.call_intended_variant(&mut store, decision).unwrap().as_deref(), intended);
+        let route = expected.route();
+        assert_eq!(api.call_tenant(&mut store, decision).unwrap().as_deref(), route.tenant());
+        assert_eq!(api.call_user(&mut store, decision).unwrap().as_deref(), route.user());
+        let shadows = api.call_shadows(&mut store, decision).unwrap();
+        assert_eq!(shadows.len(), expected.shadows().count());
+        for (shadow, expected) in shadows.into_iter().zip(expected.shadows()) {
+            let api = guest.shadow();
+            assert_eq!(api.call_name(&mut store, shadow).unwrap(), expected.name);
+            assert_eq!(api.call_variant(&mut store, shadow).unwrap(), expected.variant.name);
+            assert_eq!(api.call_package_digest(&mut store, shadow).unwrap(), expected.variant.digest.0);
+            assert_eq!(api.call_rate(&mut store, shadow).unwrap(), expected.limits.rate);
+            assert_eq!(api.call_deadline_ms(&mut store, shadow).unwrap(), expected.limits.deadline_ms);
+            shadow.resource_drop(&mut store).unwrap();
+        }
         assert_eq!(api.call_bucket(&mut store, decision).unwrap(), expected.bucket);
         assert_eq!(api.call_unit_missing(&mut store, decision).unwrap(), expected.unit_missing);
-        assert_eq!(api.call_payload(&mut store, decision).unwrap().as_deref(), expected.payload);
+        assert_eq!(api.call_payload(&mut store, decision).unwrap().as_deref(), variant.payload);
         decision.resource_drop(&mut store).unwrap();
         resource.resource_drop(&mut store).unwrap();
     }

@@ -5,13 +5,22 @@ use lockgate_package::{AlignedBytes, Package};
 use lockgate_policy::{
     Bundle, CompileOptions, PackageRef, Reason, RequestContext, Step, check, compile, parse,
 };
-use lockgate_runtime::{Attribute, Context, DecideRequest, Runtime};
+use lockgate_runtime::{Attribute, Context, DecideRequest, Runtime, RuntimeError};
 use lockgate_tests::{core_dir, root};
 use serde_json::json;
 
-/// Every step of the precedence that exists, on two models.
+/// The time of every decision here, a Tuesday.
+pub(crate) const NOW: i64 = 1_700_000_000_000;
+
+/// Every step of the precedence, on two models.
 pub(crate) const POLICY: &str = "
 lockgate: 1
+layers:
+  pricing: { salt: pricing-2026, unit: user, holdout: 5 }
+tenants:
+  acme:
+    routes:
+      single: { variants: { own: { model: boosting_binary@1.0.0 } }, default: { serve: own } }
 segments:
   desk: { users: [dana], tenants: [acme] }
   wide: { segments: [desk], symbols: [ÄÖÜ, EURCHF] }
@@ -24,6 +33,21 @@ routes:
   single:
     variants: { only: { model: lr_binary@1.0.0 } }
     default: { serve: only }
+  moving:
+    variants: { a: { model: lr_binary@1.0.0 }, b: { model: boosting_binary@1.0.0 }, c: { model: boosting_binary@1.0.0 } }
+    baseline: a
+    access: { not: { tenant: { eq: t2 } } }
+    fallbacks: [c, a]
+    requests: [{ name: desk, segments: [desk], variants: [c] }]
+    rules:
+      - { name: by-turns, if: { symbol: { prefix: EURG } }, unit: symbol, switchback: { variants: [a, b, c], start: 2023-11-01T00:00:00Z, window: 4h, washout: 15m } }
+      - { name: pricing-test, experiment: { layer: pricing, share: 20, split: { b: 50, c: 50 } } }
+    default:
+      unit: user
+      ramp: { to: b, start: 2023-11-10T00:00:00Z, approved_stage: 2, stages: [{ share: 10, hold: 24h }, { share: 50, hold: 2d }, { share: 100 }] }
+    shadows:
+      - { name: next, variant: b, unit: user, sample: 50, limits: { rate: 7, concurrency: 3, bytes: 64KiB, deadline: 200ms } }
+      - { name: eur, variant: a, if: { symbol: { suffix: USD } }, unit: symbol, sample: 100 }
   wide:
     variants:
       a: { model: lr_binary@1.0.0, payload: { threshold: 0.5 } }
@@ -60,7 +84,7 @@ pub(crate) fn bundle() -> (Vec<u8>, Vec<Vec<u8>>) {
     let source = parse("wide.yaml", POLICY).unwrap_or_else(|errors| panic!("{errors}"));
     let policy = check(&source).unwrap_or_else(|errors| panic!("{errors}"));
     let options = CompileOptions { packages: &refs, ..CompileOptions::default() };
-    (compile(&policy, &options).unwrap_or_else(|errors| panic!("{errors}")), packages)
+    (compile(&policy, &options).unwrap_or_else(|errors| panic!("{errors}")).bundle, packages)
 }
 
 /// Contexts that reach every step, with texts of every length and script.
@@ -69,7 +93,7 @@ pub(crate) fn contexts() -> Vec<(String, Context)> {
     let users = ["", "olga", "dana", "u", "Müller", "ユーザー", "👩‍💻"];
     let symbols = ["", "EURUSD", "EURGBP", "EURCHF", "ÄÖÜ"];
     for number in 0..4000_usize {
-        let route = ["wide", "wide", "wide", "single", "closed", "missing"][number % 6];
+        let route = ["wide", "wide", "moving", "moving", "single", "closed", "missing"][number % 7];
         let pick = |texts: &[&str], step: usize| {
             let text = texts[number / step % texts.len()];
             (!text.is_empty()).then(|| text.to_owned())
@@ -95,6 +119,7 @@ pub(crate) fn contexts() -> Vec<(String, Context)> {
             symbol: pick(&symbols, 3),
             tenant,
             session: None,
+            variant: (number % 9 == 0).then(|| "c".to_owned()),
             attributes: attributes.into_iter().collect(),
         };
         contexts.push((route.to_owned(), context));
@@ -118,7 +143,7 @@ pub(crate) fn native_context(route: &str, context: &Context) -> RequestContext {
         .collect();
     serde_json::from_value(json!({
         "route": route, "user": context.user, "symbol": context.symbol, "tenant": context.tenant,
-        "session": context.session, "attributes": attributes,
+        "session": context.session, "variant": context.variant, "attributes": attributes,
     }))
     .unwrap()
 }
@@ -130,36 +155,55 @@ fn wasmtime_decides_as_the_native_evaluator() {
     let runtime = Runtime::builder(CoreModules::from_dir(&core_dir()).unwrap()).build().unwrap();
     runtime.install(Some(bundle), packages).unwrap();
     let (mut steps, mut reasons) = (Vec::new(), Vec::new());
+    let (mut unknown, mut shadows) = (0, 0);
     for (route, context) in contexts() {
-        let expected = native.decide(&native_context(&route, &context), 1_700_000_000_000, &[]);
-        let Ok(expected) = expected else {
-            assert_eq!(route, "missing");
-            continue;
-        };
-        steps.push(expected.step);
-        reasons.push(expected.reason);
+        let expected = native.decide(&native_context(&route, &context), NOW, &[]);
         let answer = runtime.decide(DecideRequest {
             route,
             contexts: vec![context],
-            now_ms: Some(1_700_000_000_000),
+            now_ms: Some(NOW),
             deadline: None,
         });
-        let Ok(answer) = answer else { panic!("{answer:?}") };
+        let (expected, answer) = match (expected, answer) {
+            (Ok(expected), Ok(answer)) => (expected, answer),
+            (Err(_), Err(RuntimeError::UnknownRoute { .. })) => {
+                unknown += 1;
+                continue;
+            }
+            (expected, answer) => panic!("{expected:?} against {answer:?}"),
+        };
+        steps.push(expected.step);
+        reasons.push(expected.reason);
+        shadows += expected.shadows().count();
         let (row, version) = answer.served.row(0).unwrap();
         let why = row.decision.as_ref().unwrap();
-        assert_eq!(version.variant.as_deref(), Some(expected.variant));
-        assert_eq!((&*version.model, &*version.version), (expected.model, expected.version));
-        assert_eq!(version.payload.as_deref(), expected.payload);
-        assert_eq!(version.package, expected.package);
+        assert_eq!(version.variant.as_deref(), Some(expected.variant().name));
+        assert_eq!(
+            (&*version.model, &*version.version),
+            (expected.variant().model, expected.variant().version)
+        );
+        assert_eq!(version.payload.as_deref(), expected.variant().payload);
+        assert_eq!(version.package, expected.variant().digest);
         assert_eq!((why.reason, why.step), (expected.reason, expected.step));
-        assert_eq!((why.rule.as_deref(), why.layer.as_deref()), (expected.rule, expected.layer));
+        assert_eq!((why.rule.as_deref(), why.layer.as_deref()), expected.names());
         assert_eq!((why.bucket, why.unit_missing), (expected.bucket, expected.unit_missing));
+        assert_eq!((why.stage, why.window), (expected.stage, expected.window));
+        assert_eq!((why.holdout, why.washout), (expected.holdout, expected.washout));
+        assert_eq!((why.unavailable, &why.intended), (false, &None));
+        assert_eq!((why.tenant.as_deref(), why.user.as_deref()), (expected.route().tenant(), None));
     }
-    for step in
-        [Step::Disabled, Step::Override, Step::TestGroup, Step::SymbolRollout, Step::Rule, Step::Default]
-    {
+    for step in [
+        Step::Disabled,
+        Step::Override,
+        Step::Holdout,
+        Step::TestGroup,
+        Step::SymbolRollout,
+        Step::Rule,
+        Step::Default,
+    ] {
         assert!(steps.contains(&step), "no context reached {}", step.name());
     }
+    assert!(unknown > 100 && shadows > 100, "{unknown} unknown routes, {shadows} shadows");
     for reason in [Reason::Static, Reason::Default, Reason::TargetingMatch, Reason::Split, Reason::Disabled] {
         assert!(reasons.contains(&reason), "no context got {}", reason.name());
     }

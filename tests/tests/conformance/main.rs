@@ -4,6 +4,8 @@
 
 mod components;
 mod decisions;
+mod flat;
+mod golden;
 mod predictions;
 mod refusals;
 mod vectors;
