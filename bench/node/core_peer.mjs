@@ -8,15 +8,22 @@ import { firstRow, readPool, serve, setup, slice, weigh } from "./peer.mjs";
 const compile = (name) => new WebAssembly.Module(readFileSync(join(setup.core_folder, name)));
 const modules = { tabular: compile("inference-tabular.wasm"), graph: compile("inference-graph.wasm") };
 
-const policy = new Core(compile("policy.wasm"), "lockgate_decide");
-policy.load(readFileSync(setup.bundle));
-const decider = new Decider(policy);
-const contexts = JSON.parse(readFileSync(setup.contexts, "utf8")).map(({ user, symbol, strategy }) => ({
-  route: setup.route,
-  user,
-  symbol,
-  attributes: strategy ? { strategy } : undefined,
-}));
+const policyModule = compile("policy.wasm");
+const policies = new Map(
+  setup.policies.map(({ name, bundle, lists }) => {
+    const files = [...lists, bundle].map((file) => readFileSync(file));
+    return [name, { files, decider: new Decider(policyCore(files)) }];
+  }),
+);
+const callers = JSON.parse(readFileSync(setup.contexts, "utf8"));
+const { route } = setup;
+
+/** An instance with its unit lists and its bundle. */
+function policyCore(files) {
+  const core = new Core(policyModule, "lockgate_decide");
+  for (const file of files) core.load(file);
+  return core;
+}
 
 function predictor(model, packageBytes) {
   const core = new Core(modules[model.engine], "lockgate_predict");
@@ -33,12 +40,36 @@ const models = new Map(
 function prepare(request) {
   const { model: name, rows } = request;
   if (request.case === "decide") {
+    const { decider } = policies.get(request.policy);
+    if (request.contexts === 1) {
+      return (call) => {
+        const { user, symbol } = callers[firstRow(call, 1, callers.length)];
+        const decision = decider.decideOne({ route, user, symbol }, 0);
+        if (decision.variant === undefined) throw new Error("no variant");
+        return decision.variantIndex + 1;
+      };
+    }
     return (call) => {
-      const start = firstRow(call, request.contexts, contexts.length);
-      const decisions = decider.decide(contexts.slice(start, start + request.contexts), 0);
+      const start = firstRow(call, request.contexts, callers.length);
+      const contexts = new Array(request.contexts);
+      for (let k = 0; k < contexts.length; k++) {
+        const { user, symbol } = callers[start + k];
+        contexts[k] = { route, user, symbol };
+      }
+      const decisions = decider.decide(contexts, 0);
       let sum = 0;
-      for (const decision of decisions) sum += decision.variantIndex + 1;
+      for (const decision of decisions) {
+        if (decision.variant === undefined) throw new Error("no variant");
+        sum += decision.variantIndex + 1;
+      }
       return sum;
+    };
+  }
+  if (request.case === "load") {
+    const { files } = policies.get(request.policy);
+    return () => {
+      policyCore(files);
+      return null;
     };
   }
   const { model, packageBytes, pool, predictor: ready } = models.get(name);
@@ -49,4 +80,4 @@ function prepare(request) {
   return (call) => score(ready.predict(rows, slice(pool, call, rows)));
 }
 
-serve({ "core in V8": { kinds: ["predict", "decide", "first"], prepare } }, { Node: process.version.slice(1), V8: process.versions.v8 });
+serve({ "core in V8": { kinds: ["predict", "decide", "decide_any", "load", "first"], prepare } }, { Node: process.version.slice(1), V8: process.versions.v8 });

@@ -15,13 +15,14 @@ export class Core {
     this.refresh();
   }
 
-  /** Takes new views: any call may have grown the memory, which detaches the old ones. */
+  /** Takes new views: any call may have grown the memory, which detaches the old ones and leaves them empty. */
   refresh() {
-    const { buffer } = this.exports.memory;
-    if (buffer !== this.buffer) {
+    if (this.bytes === undefined || this.bytes.length === 0) {
+      const { buffer } = this.exports.memory;
       this.buffer = buffer;
       this.bytes = new Uint8Array(buffer);
       this.view = new DataView(buffer);
+      this.words = new Int32Array(buffer);
       this.floats = new Float32Array(buffer);
     }
   }
@@ -54,19 +55,24 @@ export class Core {
   /** The response's address once it is known to lie within the memory and to be no failure. */
   check(address) {
     address >>>= 0;
-    this.refresh();
-    const { view, bytes } = this;
-    if (address + 64 > bytes.length) throw new Error("the response lies outside the memory");
-    const header = view.getUint32(address, true);
-    const total = view.getUint32(address + 4, true);
-    if (header < 64 || total < header || address + total > bytes.length) throw new Error("the response's sizes make no sense");
-    const status = view.getUint32(address + 8, true);
-    if (status !== 0) {
-      const length = view.getUint32(address + header, true);
-      const start = address + header + 4;
-      throw new Error(`error ${status}: ${decoder.decode(bytes.subarray(start, Math.min(start + length, address + total)))}`);
-    }
+    if (this.bytes.length === 0) this.refresh();
+    const { words, bytes } = this;
+    const { length } = bytes;
+    if (address + 64 > length || (address & 3) !== 0) throw new Error("the response lies outside the memory");
+    const at = address >> 2;
+    const header = words[at] >>> 0;
+    const total = words[at + 1] >>> 0;
+    if (header < 64 || total < header || address + total > length) throw new Error("the response's sizes make no sense");
+    if (words[at + 2] !== 0) this.fail(address, header, total);
     return address;
+  }
+
+  fail(address, header, total) {
+    const { view, bytes } = this;
+    const length = view.getUint32(address + header, true);
+    const start = address + header + 4;
+    const message = decoder.decode(bytes.subarray(start, Math.min(start + length, address + total)));
+    throw new Error(`error ${view.getUint32(address + 8, true)}: ${message}`);
   }
 
   /**
@@ -164,78 +170,231 @@ export class Predictor {
   }
 }
 
-const FIELDS = ["route", "user", "symbol", "tenant", "session"];
 const REASONS = ["", "STATIC", "DEFAULT", "TARGETING_MATCH", "SPLIT", "DISABLED", "ERROR"];
+const COMPACT = 1;
+const KNOWN = 1024;
 
-/** Decides with the bundle that the instance holds. */
+/**
+ * A decision. What it shares with others of the same variant (`served`) or of the same rule (`matched`) is one object for all
+ * of them; a number that is absent is -1 inside and `undefined` outside.
+ */
+class Decision {
+  constructor(served, matched, bits, bucket, stage, window, intendedIndex, shadowMask) {
+    this.served = served;
+    this.matched = matched;
+    this.bits = bits;
+    this.bucketOrNone = bucket;
+    this.stageOrNone = stage;
+    this.windowOrNone = window;
+    this.intendedIndex = intendedIndex;
+    this.shadowMask = shadowMask;
+  }
+
+  get routeIndex() { return this.served.routeIndex; }
+  get variantIndex() { return this.served.variantIndex; }
+  get variant() { return this.served.variant; }
+  get model() { return this.served.model; }
+  get version() { return this.served.version; }
+  get payload() { return this.served.payload; }
+  get packageDigest() { return this.served.packageDigest; }
+  get placement() { return this.served.placement; }
+  /** Whose definition of the route it is. */
+  get tenant() { return this.served.tenant; }
+  get user() { return this.served.user; }
+  get rule() { return this.matched.rule; }
+  get layer() { return this.matched.layer; }
+  get reason() { return REASONS[(this.bits >> 8) & 255]; }
+  get step() { return (this.bits >> 16) & 255; }
+  get bucket() { return this.bits & (1 << 24) ? this.bucketOrNone >>> 0 : undefined; }
+  get unitMissing() { return (this.bits & (1 << 25)) !== 0; }
+  get holdout() { return (this.bits & (1 << 26)) !== 0; }
+  get washout() { return (this.bits & (1 << 27)) !== 0; }
+  get unavailable() { return (this.bits & (1 << 28)) !== 0; }
+  get fallback() { return (this.bits & (1 << 29)) !== 0; }
+  get stage() { return this.stageOrNone < 0 ? undefined : this.stageOrNone; }
+  get window() { return this.windowOrNone < 0 ? undefined : this.windowOrNone; }
+  /** The variant that was chosen, when a fallback serves in its place. */
+  get intended() { return this.fallback ? this.served.intended.get(this.intendedIndex) : undefined; }
+  /** `{ name, variant, model, version, packageDigest, placement, rate, concurrency, bytes, deadline }` of each shadow. */
+  get shadows() {
+    const shadows = [];
+    for (let n = 0; n < 32; n++) if ((this.shadowMask >>> n) & 1) shadows.push(this.served.shadows.get(n));
+    return shadows;
+  }
+}
+
+const NOTHING = { index: 0, rule: undefined, layer: undefined };
+
+/**
+ * Decides with the bundle that the instance holds. It asks for compact decisions, which are indices alone. An index that is met for
+ * the first time makes it ask the same again in full, for the names; the bundle of an instance never changes.
+ */
 export class Decider {
   constructor(core) {
     this.core = core;
-    this.variants = new Map();
+    this.served = new Map();
+    this.matched = new Map();
+    // The same by a few bits of the index, without the Map's detour.
+    this.servedSlots = new Array(KNOWN).fill(undefined);
+    this.matchedSlots = new Array(KNOWN).fill(NOTHING);
+    this.template = { address: 0, bytes: undefined, route: undefined, length: 0 };
   }
 
-  /** One decision per context `{ route, user, symbol, tenant, session, attributes }`. */
-  decide(contexts, now) {
+  /** One decision for `{ route, user, symbol, tenant, session, variant, attributes }`; `undefined` for an unknown route. */
+  decideOne(context, now) {
+    const { core, template } = this;
+    const { route, attributes } = context;
+    if (attributes !== undefined) return this.decide([context], now)[0];
+    if (template.bytes !== core.bytes || template.address !== core.address || template.route !== route || core.bytes.length === 0) {
+      if (!this.keep(route)) return this.decide([context], now)[0];
+    }
+    const { bytes, words, address, capacity } = core;
+    const record = address + 32;
+    const at = record >> 2;
+    // The request's header and the route lie there from the call before.
+    words[at - 4] = now;
+    words[at - 3] = Math.floor(now / 4294967296);
+    let end = record + 56 + template.length;
+    const limit = address + capacity - 8;
+    end = this.put(context.user, at + 4, record, end, limit);
+    end = this.put(context.symbol, at + 6, record, end, limit);
+    end = this.put(context.tenant, at + 8, record, end, limit);
+    end = this.put(context.session, at + 10, record, end, limit);
+    end = this.put(context.variant, at + 12, record, end, limit);
+    if (end < 0) return this.decide([context], now)[0];
+    while ((end & 7) !== 0) bytes[end++] = 0;
+    words[at - 7] = end - address;
+    words[at] = end - record;
+    const length = end - address;
+    const response = core.check(core.entry(length));
+    const read = core.words;
+    const decision = this.readOne(read, (response + (read[response >> 2] >>> 0)) >> 2);
+    if (decision !== null) return decision;
+    this.learn(length);
+    const again = core.check(core.entry(length));
+    return this.readOne(core.words, (again + (core.words[again >> 2] >>> 0)) >> 2);
+  }
+
+  /** Writes the parts of a request of one context that stay: its header and the route. */
+  keep(route) {
+    const { core, template } = this;
+    if (3 * route.length > 16384) return false;
+    core.reserve(65536);
+    const { bytes, words, address } = core;
+    words.fill(0, address >> 2, (address + 88) >> 2);
+    words[address >> 2] = 32;
+    words[(address >> 2) + 2] = 1;
+    words[(address >> 2) + 3] = COMPACT;
+    const length = this.encode(address + 88, route);
+    words[(address >> 2) + 10] = 56;
+    words[(address >> 2) + 11] = length;
+    template.bytes = bytes;
+    template.address = address;
+    template.route = route;
+    template.length = length;
+    return true;
+  }
+
+  /** Writes a text at `end` and its place at the word `at`; returns where the next goes, negative when there is no room. */
+  put(text, at, record, end, limit) {
+    const { words, bytes } = this.core;
+    if (text === undefined || end < 0) {
+      words[at] = 0;
+      return end;
+    }
+    const { length } = text;
+    if (end + 3 * length > limit) return -1;
+    words[at] = end - record;
+    // Most texts are ASCII: written as if they were, and again when they were not.
+    let units = 0;
+    for (let k = 0; k < length; k++) {
+      const unit = text.charCodeAt(k);
+      units |= unit;
+      bytes[end + k] = unit;
+    }
+    const written = units < 128 ? length : encoder.encodeInto(text, bytes.subarray(end)).written;
+    words[at + 1] = written;
+    return end + written;
+  }
+
+  /** One decision per context, in one call. `unavailable` lists digests of packages, 32 bytes each. */
+  decide(contexts, now, unavailable) {
     const { core } = this;
-    let room = 32;
-    for (const context of contexts) room += roomFor(context);
+    let room = 32 + 8 + (unavailable === undefined ? 0 : 32 * unavailable.length);
+    for (let k = 0; k < contexts.length; k++) room += roomFor(contexts[k]);
     const start = core.reserve(room);
-    const { view, bytes } = core;
-    bytes.fill(0, start, start + 32);
-    view.setUint32(start, 32, true);
-    view.setUint32(start + 8, contexts.length, true);
+    this.template.route = undefined;
+    const { words, bytes } = core;
+    const header = start >> 2;
+    words[header] = 32;
+    words[header + 2] = contexts.length;
+    words[header + 3] = COMPACT;
     // Two halves instead of a BigInt, which would be an allocation.
-    view.setUint32(start + 16, now % 2 ** 32, true);
-    view.setInt32(start + 20, Math.floor(now / 2 ** 32), true);
+    words[header + 4] = now;
+    words[header + 5] = Math.floor(now / 4294967296);
+    words[header + 6] = 0;
+    words[header + 7] = 0;
     let at = start + 32;
-    for (const context of contexts) at = this.write(at, context);
-    view.setUint32(start + 4, at - start, true);
-    return this.read(core.call(at - start));
+    for (let k = 0; k < contexts.length; k++) at = this.write(at, contexts[k]);
+    if (unavailable !== undefined && unavailable.length > 0) {
+      words[header + 6] = at - start;
+      words[header + 7] = unavailable.length;
+      for (const digest of unavailable) {
+        bytes.set(digest, at);
+        at += 32;
+      }
+    }
+    const length = at - start;
+    words[header + 1] = length;
+    const decisions = new Array(contexts.length);
+    if (!this.read(core.check(core.entry(length)), decisions)) {
+      this.learn(length);
+      this.read(core.check(core.entry(length)), decisions);
+    }
+    return decisions;
   }
 
   write(record, context) {
-    const { view, bytes } = this.core;
+    const { words, view } = this.core;
     const { attributes } = context;
-    const names = attributes ? Object.keys(attributes) : [];
-    let end = record + 56 + 24 * names.length;
-    bytes.fill(0, record, end);
-    view.setUint32(record + 4, names.length, true);
-    for (let k = 0; k < 5; k++) {
-      const text = context[FIELDS[k]];
-      if (text !== undefined) end = this.append(record, record + 8 + 8 * k, end, text);
-    }
-    for (let k = 0; k < names.length; k++) {
-      const at = record + 56 + 24 * k;
+    const at = record >> 2;
+    const names = attributes === undefined ? NONE : Object.keys(attributes);
+    const count = names.length;
+    let end = record + 56 + 24 * count;
+    words[at + 1] = count;
+    end = this.put(context.route, at + 2, record, end, Infinity);
+    end = this.put(context.user, at + 4, record, end, Infinity);
+    end = this.put(context.symbol, at + 6, record, end, Infinity);
+    end = this.put(context.tenant, at + 8, record, end, Infinity);
+    end = this.put(context.session, at + 10, record, end, Infinity);
+    end = this.put(context.variant, at + 12, record, end, Infinity);
+    for (let k = 0; k < count; k++) {
+      const field = at + 14 + 6 * k;
       const value = attributes[names[k]];
-      end = this.append(record, at, end, names[k]);
+      end = this.put(names[k], field, record, end, Infinity);
+      words[field + 5] = 0;
       if (typeof value === "string") {
-        view.setUint32(at + 8, 1, true);
-        const length = this.put(end, value);
-        view.setUint32(at + 12, length, true);
-        view.setUint32(at + 16, end - record, true);
-        end += length;
+        words[field + 2] = 1;
+        const from = end;
+        end = this.encode(end, value) + end;
+        words[field + 3] = end - from;
+        words[field + 4] = from - record;
       } else if (typeof value === "number") {
-        view.setUint32(at + 8, 2, true);
-        view.setFloat64(at + 16, value, true);
+        words[field + 2] = 2;
+        view.setFloat64((field + 4) << 2, value, true);
       } else {
-        view.setUint32(at + 8, 3, true);
-        view.setUint32(at + 16, value ? 1 : 0, true);
+        words[field + 2] = 3;
+        words[field + 4] = value ? 1 : 0;
       }
     }
-    const next = record + align(end - record, 8);
-    bytes.fill(0, end, next);
-    view.setUint32(record, next - record, true);
-    return next;
+    const { bytes } = this.core;
+    while ((end & 7) !== 0) bytes[end++] = 0;
+    words[at] = end - record;
+    return end;
   }
 
-  append(record, at, end, text) {
-    const length = this.put(end, text);
-    this.core.view.setUint32(at, end - record, true);
-    this.core.view.setUint32(at + 4, length, true);
-    return end + length;
-  }
-
-  put(at, text) {
+  /** Writes a text and returns its length. */
+  encode(at, text) {
     const { bytes } = this.core;
     const { length } = text;
     for (let k = 0; k < length; k++) {
@@ -246,76 +405,132 @@ export class Decider {
     return length;
   }
 
-  read(response) {
-    const { core } = this;
-    const { view, bytes } = core;
-    const decisions = new Array(view.getUint32(response + 12, true));
-    let record = response + view.getUint32(response, true);
+  /** Reads compact decisions; returns whether every index was known. */
+  read(response, decisions) {
+    const { words } = this.core;
+    const at = response >> 2;
+    if (words[at + 14] !== 1 || words[at + 3] !== decisions.length) throw new Error("the response is not what was asked for");
+    const size = words[at + 15] >> 2;
+    let record = (response + (words[at] >>> 0)) >> 2;
     for (let k = 0; k < decisions.length; k++) {
-      if (view.getUint32(record + 4, true) !== 0) {
-        decisions[k] = undefined;
-      } else {
-        const flags = bytes[record + 11];
-        // Written out, for a spread makes objects that V8 is slow with.
-        const known = this.variant(record);
-        decisions[k] = {
-          variant: known.variant,
-          variantIndex: known.variantIndex,
-          model: known.model,
-          version: known.version,
-          payload: known.payload,
-          packageDigest: known.packageDigest,
-          placement: known.placement,
-          reason: REASONS[bytes[record + 8]],
-          step: bytes[record + 10],
-          bucket: flags & 1 ? view.getUint32(record + 12, true) : undefined,
-          unitMissing: (flags & 2) !== 0,
-          rule: this.optional(record, 48),
-          layer: this.optional(record, 56),
-        };
+      const decision = this.readOne(words, record);
+      if (decision === null) return false;
+      decisions[k] = decision;
+      record += size;
+    }
+    return true;
+  }
+
+  /** One compact decision; `undefined` for an unknown route, `null` when an index is met for the first time. */
+  readOne(words, at) {
+    const bits = words[at];
+    if ((bits & 255) !== 0) return undefined;
+    const route = words[at + 1];
+    const indices = words[at + 2];
+    const target = words[at + 3];
+    const variant = indices & 0xffff;
+    let served = this.servedSlots[(route * 5 + variant) & (KNOWN - 1)];
+    if (served === undefined || served.routeIndex !== route || served.variantIndex !== variant) {
+      served = this.served.get(route * 65536 + variant);
+      if (served === undefined) return null;
+      this.servedSlots[(route * 5 + variant) & (KNOWN - 1)] = served;
+    }
+    let matched = NOTHING;
+    if (target !== 0) {
+      matched = this.matchedSlots[target & (KNOWN - 1)];
+      if (matched.index !== target) {
+        matched = this.matched.get(target);
+        if (matched === undefined) return null;
+        this.matchedSlots[target & (KNOWN - 1)] = matched;
       }
-      record += view.getUint32(record, true);
     }
-    return decisions;
+    const intended = (indices >>> 16) - 1;
+    const mask = words[at + 7];
+    if ((intended >= 0 && !served.intended.has(intended)) || (mask !== 0 && (mask & ~served.shadowsKnown) !== 0)) return null;
+    return new Decision(served, matched, bits, words[at + 4], words[at + 5] - 1, words[at + 6] - 1, intended, mask);
   }
 
-  optional(record, at) {
-    const offset = this.core.view.getUint32(record + at, true);
-    return offset === 0 ? undefined : this.core.text(record + offset, this.core.view.getUint32(record + at + 4, true));
-  }
-
-  /** What depends on route and variant alone is read once: the bundle of an instance never changes. */
-  variant(record) {
-    const { view, bytes } = this.core;
-    const index = view.getUint32(record + 20, true);
-    const key = view.getUint32(record + 16, true) * 65536 + index;
-    let known = this.variants.get(key);
-    if (known === undefined) {
-      const digest = Array.from(bytes.subarray(record + 72, record + 104), (byte) => byte.toString(16).padStart(2, "0"));
-      known = {
-        variant: this.optional(record, 24),
-        variantIndex: index,
-        model: this.optional(record, 32),
-        version: this.optional(record, 40),
-        payload: this.optional(record, 64),
-        packageDigest: digest.join(""),
-        placement: bytes[record + 9],
-      };
-      this.variants.set(key, known);
+  /** Asks the request that lies in the input buffer again in full, and keeps every name. */
+  learn(length) {
+    const { core } = this;
+    const flags = (core.address >> 2) + 3;
+    core.words[flags] = 0;
+    const response = core.check(core.entry(length));
+    core.words[flags] = COMPACT;
+    const { view, bytes } = core;
+    const count = view.getUint32(response + 12, true);
+    const digest = (at) => Array.from(bytes.subarray(at, at + 32), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    let record = response + view.getUint32(response, true);
+    for (let k = 0; k < count; k++) {
+      const number = (at) => view.getUint32(record + at, true);
+      const text = (at) => (number(at) === 0 ? undefined : core.text(record + number(at), number(at + 4)));
+      if (number(4) === 0) {
+        const routeIndex = number(16);
+        const variantIndex = number(20);
+        const key = routeIndex * 65536 + variantIndex;
+        let served = this.served.get(key);
+        if (served === undefined) {
+          served = {
+            routeIndex,
+            variantIndex,
+            variant: text(24),
+            model: text(32),
+            version: text(40),
+            payload: text(64),
+            packageDigest: digest(record + 72),
+            placement: bytes[record + 9],
+            tenant: text(128),
+            user: text(136),
+            intended: new Map(),
+            shadows: new Map(),
+            shadowsKnown: 0,
+          };
+          this.served.set(key, served);
+        }
+        if (number(120) !== 0) served.intended.set(number(120) - 1, text(152));
+        const target = number(124);
+        if (target !== 0) this.matched.set(target, { index: target, rule: text(48), layer: text(56) });
+        for (let n = 0, at = number(108); n < number(104); n++, at += 88) {
+          const shadow = bytes[record + at + 5];
+          served.shadows.set(shadow, {
+            name: text(at + 8),
+            variant: text(at + 16),
+            model: text(at + 24),
+            version: text(at + 32),
+            packageDigest: digest(record + at + 40),
+            placement: bytes[record + at + 4],
+            rate: number(at + 72),
+            concurrency: number(at + 76),
+            bytes: number(at + 80),
+            deadline: number(at + 84),
+          });
+          served.shadowsKnown |= 1 << shadow;
+        }
+      }
+      record += number(0);
     }
-    return known;
   }
 }
 
+const NONE = [];
+
 /** Bytes that a context needs at most: UTF-8 has at most three per UTF-16 unit. */
 function roomFor(context) {
-  let room = 64;
-  for (const field of FIELDS) if (context[field] !== undefined) room += 3 * context[field].length;
-  for (const name in context.attributes) {
-    const value = context.attributes[name];
-    room += 24 + 3 * name.length + (typeof value === "string" ? 3 * value.length : 0);
+  const { route, user, symbol, tenant, session, variant, attributes } = context;
+  let units = route.length;
+  if (user !== undefined) units += user.length;
+  if (symbol !== undefined) units += symbol.length;
+  if (tenant !== undefined) units += tenant.length;
+  if (session !== undefined) units += session.length;
+  if (variant !== undefined) units += variant.length;
+  let room = 64 + 3 * units;
+  if (attributes !== undefined) {
+    for (const name in attributes) {
+      const value = attributes[name];
+      room += 24 + 3 * name.length + (typeof value === "string" ? 3 * value.length : 0);
+    }
   }
-  return room + 8;
+  return room;
 }
 
 function align(length, to) {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Case, Peer, Spent, Turn};
+use crate::case::{Case, Peer, Spent, THREE_RULES, Turn};
 
 /// A started process.
 pub(crate) struct Child {
@@ -112,7 +112,10 @@ impl Peer for ChildPeer {
     fn can_run(&self, case: &Case) -> bool {
         let kind = match case {
             Case::Predict { .. } => "predict",
-            Case::Decide { .. } => "decide",
+            // Other evaluators have these rules alone.
+            Case::Decide { policy, .. } if policy == THREE_RULES => "decide",
+            Case::Decide { .. } => "decide_any",
+            Case::Load { .. } => "load",
             Case::First { .. } => "first",
         };
         self.kinds.iter().any(|have| have == kind)

@@ -6,7 +6,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use lockgate_core::CoreModules;
 use lockgate_package::Tensor;
-use lockgate_policy::Attribute;
 use lockgate_runtime::{Context, DecideRequest, Digest, PredictRequest, Runtime, Settings};
 
 use crate::case::{Case, Peer, Spent, Turn, first_row};
@@ -21,6 +20,8 @@ pub(crate) struct Embedded {
     models: Vec<Loaded>,
     callers: Vec<Caller>,
     route: String,
+    /// The name of the policy.
+    policy: Option<String>,
     /// In the order of their indices.
     variants: Vec<String>,
 }
@@ -43,7 +44,8 @@ impl Embedded {
             runtime.install(bundle.map(std::fs::read).transpose()?, packages)?;
             anyhow::Ok(runtime)
         };
-        let (decides, predicts) = (runtime(Some(&setup.bundle))?, runtime(None)?);
+        let (decides, predicts) =
+            (runtime(setup.policies.first().map(|policy| policy.bundle.as_path()))?, runtime(None)?);
         let generation = predicts.generation();
         let mut models = Vec::new();
         for model in &setup.models {
@@ -69,6 +71,7 @@ impl Embedded {
             models,
             callers: setup.callers()?,
             route: setup.route.clone(),
+            policy: setup.policies.first().map(|policy| policy.name.clone()),
             variants,
         })
     }
@@ -80,7 +83,11 @@ impl Peer for Embedded {
     }
 
     fn can_run(&self, case: &Case) -> bool {
-        !matches!(case, Case::First { .. })
+        match case {
+            Case::Decide { policy, .. } => Some(policy) == self.policy.as_ref(),
+            Case::Predict { .. } => true,
+            Case::First { .. } | Case::Load { .. } => false,
+        }
     }
 
     fn run(&mut self, case: &Case, turn: Turn) -> Result<Spent> {
@@ -93,8 +100,8 @@ impl Peer for Embedded {
                         self.models.iter().find(|loaded| loaded.name == *model).context("no such model")?;
                     self.predict(model, call, *rows)?
                 }
-                Case::Decide { contexts } => self.decide(call, *contexts)?,
-                Case::First { .. } => bail!("the runtime's instances live long"),
+                Case::Decide { contexts, .. } => self.decide(call, *contexts)?,
+                Case::First { .. } | Case::Load { .. } => bail!("the runtime's instances live long"),
             };
             answer.get_or_insert(score);
         }
@@ -118,11 +125,6 @@ impl Embedded {
         let context = |caller: &Caller| Context {
             user: Some(caller.user.clone()),
             symbol: Some(caller.symbol.clone()),
-            attributes: caller
-                .strategy
-                .iter()
-                .map(|strategy| ("strategy".to_owned(), Attribute::Text(strategy.clone())))
-                .collect(),
             ..Context::default()
         };
         let callers = callers(&self.callers, call, contexts).map(context).collect();

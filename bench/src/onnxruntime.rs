@@ -61,14 +61,14 @@ impl Peer for Native {
     }
 
     fn can_run(&self, case: &Case) -> bool {
-        !matches!(case, Case::Decide { .. })
+        !matches!(case, Case::Decide { .. } | Case::Load { .. })
     }
 
     fn run(&mut self, case: &Case, turn: Turn) -> Result<Spent> {
         let (name, rows, fresh) = match case {
             Case::Predict { model, rows } => (model, *rows, false),
             Case::First { model } => (model, 1, true),
-            Case::Decide { .. } => bail!("onnxruntime decides nothing"),
+            Case::Decide { .. } | Case::Load { .. } => bail!("onnxruntime decides nothing"),
         };
         let loaded =
             self.models.iter_mut().find(|loaded| loaded.model.name == *name).context("no such model")?;

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use lockgate_package::AlignedBytes;
 use serde::{Deserialize, Serialize};
 
 /// What `cargo xtask bench` prepared. The Node peers read the same file.
@@ -16,12 +17,38 @@ pub(crate) struct Setup {
     pub(crate) node_folder: PathBuf,
     /// onnxruntime's shared library.
     pub(crate) onnxruntime: PathBuf,
-    /// A compiled bundle.
-    pub(crate) bundle: PathBuf,
+    /// The policies that are decided with; the first is the one that other evaluators have too.
+    pub(crate) policies: Vec<PolicyFiles>,
     /// Contexts to decide for, JSON.
     pub(crate) contexts: PathBuf,
     pub(crate) route: String,
     pub(crate) models: Vec<Model>,
+}
+
+/// A compiled policy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PolicyFiles {
+    pub(crate) name: String,
+    pub(crate) bundle: PathBuf,
+    /// The unit lists that the bundle names.
+    pub(crate) lists: Vec<PathBuf>,
+}
+
+impl PolicyFiles {
+    /// The bundle's bytes and its lists'.
+    pub(crate) fn read(&self) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
+        let read =
+            |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        Ok((read(&self.bundle)?, self.lists.iter().map(read).collect::<Result<_>>()?))
+    }
+
+    /// The evaluator with it, native.
+    pub(crate) fn native(&self) -> Result<lockgate_policy::Bundle> {
+        let (bundle, lists) = self.read()?;
+        let lists = lists.iter().map(|list| AlignedBytes::copy_of(list)).collect();
+        lockgate_policy::Bundle::load_with(AlignedBytes::copy_of(&bundle), lists)
+            .map_err(|error| anyhow::anyhow!("{} does not load: {error}", self.name))
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,7 +71,6 @@ pub(crate) struct Model {
 pub(crate) struct Caller {
     pub(crate) user: String,
     pub(crate) symbol: String,
-    pub(crate) strategy: Option<String>,
 }
 
 impl Setup {

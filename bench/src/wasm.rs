@@ -6,20 +6,21 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use lockgate_abi::{ContextFields, DecideRequestWriter, Reply, write_predict_request};
 use lockgate_core::CoreModules;
 use lockgate_package::{Datatype, TensorView};
+use lockgate_policy::Bundle;
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Memory, PoolingAllocationConfig, Store,
     TypedFunc,
 };
 
 use crate::case::{Case, Peer, Spent, Turn, first_row};
-use crate::decide::attributes;
-use crate::setup::{Caller, Setup};
+use crate::setup::{Caller, PolicyFiles, Setup};
 
 /// The modules compiled once, an instance per model and one for the policy.
 pub(crate) struct Wasmtime {
     tabular: Compiled,
     graph: Compiled,
-    policy: Instance,
+    policy: Compiled,
+    policies: Vec<Decider>,
     models: Vec<Loaded>,
     callers: Vec<Caller>,
     route: String,
@@ -33,6 +34,13 @@ struct Loaded {
     package: Vec<u8>,
     row_shape: Vec<usize>,
     pool: Vec<f32>,
+    instance: Instance,
+}
+
+/// A policy in an instance, and beside it for the names of what decisions only number.
+struct Decider {
+    files: PolicyFiles,
+    bundle: Bundle,
     instance: Instance,
 }
 
@@ -58,8 +66,13 @@ impl Wasmtime {
             core.graph.as_ref().context("this core has no graph flavour; `cargo xtask build` makes it")?;
         let tabular = Compiled::new(core.tabular.bytes(), "lockgate_predict")?;
         let graph = Compiled::new(graph.bytes(), "lockgate_predict")?;
-        let mut policy = Compiled::new(core.policy.bytes(), "lockgate_decide")?.instance()?;
-        policy.hand_over(&std::fs::read(&setup.bundle)?)?;
+        let policy = Compiled::new(core.policy.bytes(), "lockgate_decide")?;
+        let mut policies = Vec::new();
+        for files in &setup.policies {
+            let mut instance = policy.instance()?;
+            instance.hand_over_policy(&files.read()?)?;
+            policies.push(Decider { files: files.clone(), bundle: files.native()?, instance });
+        }
         let mut models = Vec::new();
         for model in &setup.models {
             let is_graph = model.engine == "graph";
@@ -76,7 +89,17 @@ impl Wasmtime {
             });
         }
         let (callers, route) = (setup.callers()?, setup.route.clone());
-        Ok(Self { tabular, graph, policy, models, callers, route, request: Vec::new(), data: Vec::new() })
+        Ok(Self {
+            tabular,
+            graph,
+            policy,
+            policies,
+            models,
+            callers,
+            route,
+            request: Vec::new(),
+            data: Vec::new(),
+        })
     }
 
     fn model(&mut self, name: &str) -> Result<usize> {
@@ -113,9 +136,12 @@ impl Peer for Wasmtime {
                     answer.get_or_insert(score);
                 }
             }
-            Case::Decide { contexts } => {
+            Case::Decide { contexts, policy } => {
+                let named = self.policies.iter_mut().find(|decider| decider.files.name == *policy);
+                let Decider { bundle, instance, .. } =
+                    named.with_context(|| format!("no policy {policy}"))?;
                 for call in turn.start..turn.start + turn.calls {
-                    let mut writer = DecideRequestWriter::new(&mut self.request, 0);
+                    let mut writer = DecideRequestWriter::new(&mut self.request, 0).compact();
                     for caller in callers(&self.callers, call, *contexts) {
                         let fields = ContextFields {
                             route: &self.route,
@@ -123,25 +149,31 @@ impl Peer for Wasmtime {
                             symbol: Some(&caller.symbol),
                             ..ContextFields::default()
                         };
-                        writer.context(&fields, attributes(caller))?;
+                        writer.context(&fields, [].into_iter())?;
                     }
                     writer.finish(&[])?;
-                    let Reply::Done(response) = self.policy.call(&self.request)? else {
+                    let Reply::Done(response) = instance.call(&self.request)? else {
                         bail!("the policy module refuses")
                     };
                     let mut sum = 0.0;
-                    for decision in response.decisions() {
+                    for decision in response.compact_decisions()? {
                         let decision = decision?.context("the bundle lacks the route")?;
                         sum += f64::from(decision.variant_index + 1);
-                        std::hint::black_box((
-                            decision.variant,
-                            decision.model,
-                            decision.version,
-                            decision.rule,
-                        ));
+                        let route = bundle.route_at(decision.route_index).context("no such route")?;
+                        let names = decision.target_index.and_then(|target| bundle.target_names(target));
+                        std::hint::black_box((route.variant(decision.variant_index), names));
                     }
                     answer.get_or_insert(sum);
                 }
+            }
+            Case::Load { policy } => {
+                let named = self.policies.iter().find(|decider| decider.files.name == *policy);
+                let files = named.with_context(|| format!("no policy {policy}"))?.files.read()?;
+                let started = Instant::now();
+                for _ in 0..turn.calls {
+                    self.policy.instance()?.hand_over_policy(&files)?;
+                }
+                return Ok(Spent { nanoseconds: started.elapsed().as_nanos() as f64, answer: None });
             }
             Case::First { model } => {
                 let index = self.model(model)?;
@@ -262,6 +294,10 @@ impl Instance {
             Reply::Done(_) => Ok(()),
             Reply::Failed(failure) => bail!("the module refuses what it is handed: {failure:?}"),
         }
+    }
+
+    fn hand_over_policy(&mut self, (bundle, lists): &(Vec<u8>, Vec<Vec<u8>>)) -> Result<()> {
+        lists.iter().chain([bundle]).try_for_each(|bytes| self.hand_over(bytes))
     }
 
     fn call(&mut self, request: &[u8]) -> Result<Reply<'_>> {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: prepares everything, lets `lockgate-bench` measure, and writes the results and their page.
 
 mod page;
+mod policies;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,7 +72,7 @@ pub(crate) struct Measured {
 /// One peer on one case.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sample {
-    /// `predict`, `decide` or `first`.
+    /// `predict`, `decide`, `load` or `first`.
     pub(crate) case: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
@@ -79,6 +80,8 @@ pub(crate) struct Sample {
     pub(crate) rows: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) contexts: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
     pub(crate) peer: String,
     pub(crate) median_ns: f64,
     pub(crate) fastest_ns: f64,
@@ -147,7 +150,7 @@ fn prepare(out: &Path, python: &Path, options: BenchOptions) -> Result<Value> {
         }
     }
     names.sort();
-    say(&format!("packaging {} models and compiling the policy of examples/eurusd", names.len()));
+    say(&format!("packaging {} models and compiling policies", names.len()));
     for name in &names {
         let onnx = example.join("models").join(format!("{name}.onnx"));
         let package = out.join("packages").join(format!("{name}.lgp"));
@@ -155,14 +158,8 @@ fn prepare(out: &Path, python: &Path, options: BenchOptions) -> Result<Value> {
         command.arg("package").arg(&onnx).arg("--manifest").arg(onnx.with_extension("manifest.yaml"));
         output(command.arg("--output").arg(&package))?;
     }
-    let bundle = out.join("policy.lgb");
-    let mut command = Command::new(&lockgate);
-    command
-        .args(["policy", "compile"])
-        .arg(example.join("policy.yaml"))
-        .arg("--packages")
-        .arg(out.join("packages"));
-    output(command.arg("--output").arg(&bundle))?;
+    let policies = policies::write(out, &lockgate)?;
+    let rego = policies::rego()?;
 
     say("taking ZipMap out of the peers' models");
     let peer_models = out.join("peer-models");
@@ -197,7 +194,8 @@ fn prepare(out: &Path, python: &Path, options: BenchOptions) -> Result<Value> {
         "core_folder": crate::core::directory(),
         "node_folder": root().join("bench/node"),
         "onnxruntime": library.trim(),
-        "bundle": bundle,
+        "policies": policies,
+        "rego": rego,
         "contexts": contexts,
         "route": ROUTE,
         "models": models.collect::<Vec<_>>(),
@@ -249,11 +247,10 @@ impl Noise {
     }
 }
 
-/// Many users and symbols; a third ask for the comparison of forests, a few are named by the policy.
+/// Many users and symbols, of which the policy names a few.
 fn callers() -> Vec<Value> {
     let caller = |number: usize| {
         let user = match number % 97 {
-            0 => "alice".to_owned(),
             1 => "desk-1".to_owned(),
             _ => format!("user-{number:05}"),
         };
@@ -262,8 +259,7 @@ fn callers() -> Vec<Value> {
         } else {
             format!("X{:03}USD", number * 7 % 380)
         };
-        let strategy = number.is_multiple_of(3).then_some("forest-comparison");
-        json!({ "user": user, "symbol": symbol, "strategy": strategy })
+        json!({ "user": user, "symbol": symbol })
     };
     (0..POOL).map(caller).collect()
 }

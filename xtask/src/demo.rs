@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lockgate_policy::{Policy, Route, Serve};
+use lockgate_policy::{Field, Policy, Route, RouteKey, Serve, UnitPart};
 use serde_json::{Value, json};
 
 use crate::setup::{cargo, output, root, run, say, target};
@@ -342,14 +342,14 @@ fn print_shares(policy: &Policy, requests: &[Request], answers: &[Answer]) -> bo
         "route", "decided by", "variant", "target", "share", "requests", "units"
     );
     let mut within_chance = true;
-    for (name, route) in &policy.routes {
+    for (RouteKey { name, .. }, route) in &policy.routes {
         for (step, rule, serve) in serves(route) {
             let matches = |answer: &Answer| {
                 answer.parameter("step") == Some(step)
                     && (rule.is_none() || answer.parameter("rule") == rule.as_deref())
             };
             let rows: Vec<_> =
-                requests.iter().zip(answers).filter(|(r, a)| r.route == name && matches(a)).collect();
+                requests.iter().zip(answers).filter(|(r, a)| r.route == *name && matches(a)).collect();
             let units = |variant: Option<&str>| {
                 let of = rows.iter().filter(|(_, a)| variant.is_none() || a.parameter("variant") == variant);
                 of.map(|(request, _)| unit(serve, request)).collect::<BTreeSet<_>>().len()
@@ -390,8 +390,8 @@ fn targets(serve: &Serve) -> BTreeMap<String, f64> {
     match serve {
         Serve::Variant(variant) => BTreeMap::from([(variant.clone(), 1.0)]),
         Serve::Split(split) => {
-            let shares = split.shares.iter();
-            shares.map(|(name, share)| (name.clone(), f64::from(share.buckets()) / 1e5)).collect()
+            let scale = f64::from(split.shares.scale);
+            split.shares.parts.iter().map(|(name, share)| (name.clone(), f64::from(*share) / scale)).collect()
         }
         _ => BTreeMap::new(),
     }
@@ -399,7 +399,7 @@ fn targets(serve: &Serve) -> BTreeMap<String, f64> {
 
 fn unit(serve: &Serve, request: &Request) -> String {
     let by_symbol = match serve {
-        Serve::Split(split) => split.unit.fields() == [lockgate_policy::Field::Symbol],
+        Serve::Split(split) => split.unit.parts() == [UnitPart::Field(Field::Symbol)],
         _ => false,
     };
     if by_symbol { request.symbol.clone() } else { request.user.clone() }

@@ -16,11 +16,21 @@ pub(crate) fn test() -> Result<()> {
         .args(["--exclude", "lockgate-policy-guest", "--exclude", "lockgate-inference-guest"])
         .env("LOCKGATE_CORE_DIR", crate::core::directory()))?;
 
-    say("V8: the same modules in Node");
+    say("V8: the same modules in Node, and the golden vectors with the bundles that the Rust tests compiled");
     run(Command::new("node")
-        .args(["--test", "tests/node/core.test.mjs"])
+        .args([
+            "--test",
+            "tests/node/core.test.mjs",
+            "tests/node/golden.test.mjs",
+            "tests/node/signature.test.mjs",
+        ])
         .env("LOCKGATE", target().join("debug/lockgate"))
-        .env("LOCKGATE_CORE_DIR", crate::core::directory()))?;
+        .env("LOCKGATE_CORE_DIR", crate::core::directory())
+        .env("LOCKGATE_GOLDEN_DIR", target().join("tmp/golden")))?;
+
+    say("the second evaluator: the golden vectors are what it decides");
+    run(Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
+        .args(["tests/reference/generate.py", "--check"]))?;
 
     say("a real client: tritonclient against `lockgate serve`");
     let python = python("tests/clients/requirements.txt")?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 
+use super::policies::{MANY_ROUTES, MANY_UNITS, THREE_RULES};
 use super::{BATCH, Run, Sample};
 
 const WASMTIME: &str = "core in wasmtime";
@@ -12,6 +13,7 @@ const RUNTIME: &str = "core in host/runtime";
 const NATIVE: &str = "onnxruntime, native";
 const WEB: &str = "onnxruntime-web";
 const EVALUATOR: &str = "evaluator, native";
+const REGO: &str = "regorus in V8";
 
 /// The page.
 ///
@@ -130,7 +132,7 @@ impl Page<'_> {
             1.0,
             quicker(&sequences, 1, WASMTIME, NATIVE)?,
         )?;
-        for (peer, aim) in [("flagd-core", 5.0), ("GrowthBook", 15.0)] {
+        for (peer, aim) in [("flagd-core", 5.0), ("GrowthBook", 15.0), (REGO, 20.0)] {
             let ratio = self.decide(1, peer)? / self.decide(1, V8)?;
             quicker_row(&format!("one decision, V8, against {peer}"), aim, (ratio, String::new()))?;
         }
@@ -140,6 +142,21 @@ impl Page<'_> {
             writeln!(
                 out,
                 "| {what}, wasmtime, cost against the same evaluator native | ≤ {aim}× | {ratio:.2}× | {verdict} |"
+            )?;
+        }
+        for policy in [MANY_ROUTES, MANY_UNITS] {
+            let mut worst = (0.0_f64, "");
+            for peer in [EVALUATOR, WASMTIME, V8] {
+                let ratio = self.decide_with(policy, 1, peer)? / self.decide(1, peer)?;
+                if ratio > worst.0 {
+                    worst = (ratio, peer);
+                }
+            }
+            let (ratio, peer) = worst;
+            let verdict = verdict(ratio <= 2.0);
+            writeln!(
+                out,
+                "| one decision with {policy}, cost against the smallest bundle | ≤ 2× | {ratio:.2}× ({peer}) | {verdict} |"
             )?;
         }
         for (name, aim) in [("policy", 60.0), ("inference-tabular", 100.0), ("inference-graph", 1500.0)] {
@@ -189,10 +206,10 @@ impl Page<'_> {
         writeln!(out, "## Decisions\n")?;
         writeln!(
             out,
-            "Route `eurusd-direction`: an override, a test group, a symbol list, a rule with a 50/50 split by symbol, a 90/10 split by user; \
-             another context each time. Microseconds per decision.\n"
+            "One route: a test group, a list of symbols, a 90/10 split by user; another context each time, its strings included on the way in \
+             and out. Microseconds per decision.\n"
         )?;
-        let peers = [EVALUATOR, WASMTIME, V8, RUNTIME, "flagd-core", "GrowthBook"];
+        let peers = [EVALUATOR, WASMTIME, V8, RUNTIME, "flagd-core", "GrowthBook", REGO];
         writeln!(
             out,
             "| contexts in a call | {} |\n| --- |{}",
@@ -206,7 +223,24 @@ impl Page<'_> {
                 .collect::<Result<_>>()?;
             writeln!(out, "| {contexts} | {} |", each.join(" | "))?;
         }
-        writeln!(out, "\nflagd and GrowthBook have no batch form; their second line is 256 calls.\n")?;
+        writeln!(
+            out,
+            "\nThe evaluators on the right have no batch form; their second line is 256 calls. Rego has no hash that yields a share: its third \
+             rule looks at the user's number.\n"
+        )?;
+        writeln!(
+            out,
+            "The same route in larger bundles, and what loading one into a new evaluator takes. Microseconds.\n\n| bundle | \
+             {EVALUATOR} | {WASMTIME} | {V8} | load, native | load, wasmtime | load, V8 |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+        )?;
+        for policy in [THREE_RULES, MANY_ROUTES, MANY_UNITS] {
+            let peers = [EVALUATOR, WASMTIME, V8];
+            let decide = peers.iter().map(|peer| Ok(micros(self.decide_with(policy, 1, peer)?)));
+            let load = peers.iter().map(|peer| Ok(micros(self.load(policy, peer)?)));
+            let cells: Vec<String> = decide.chain(load).collect::<Result<_>>()?;
+            writeln!(out, "| {policy} | {} |", cells.join(" | "))?;
+        }
+        writeln!(out)?;
         Ok(())
     }
 
@@ -278,7 +312,17 @@ impl Page<'_> {
     }
 
     fn decide(&self, contexts: usize, peer: &str) -> Result<f64> {
-        self.find(peer, |s| s.case == "decide" && s.contexts == Some(contexts))
+        self.decide_with(THREE_RULES, contexts, peer)
+    }
+
+    fn decide_with(&self, policy: &str, contexts: usize, peer: &str) -> Result<f64> {
+        // Runs before there were several policies name none.
+        let asked = |s: &Sample| s.policy.as_deref().unwrap_or(THREE_RULES) == policy;
+        self.find(peer, |s| s.case == "decide" && s.contexts == Some(contexts) && asked(s))
+    }
+
+    fn load(&self, policy: &str, peer: &str) -> Result<f64> {
+        self.find(peer, |s| s.case == "load" && s.policy.as_deref() == Some(policy))
     }
 
     fn find(&self, peer: &str, wanted: impl Fn(&Sample) -> bool) -> Result<f64> {
@@ -346,17 +390,21 @@ mod tests {
     /// A run in which every peer needs a microsecond per unit of `cost`.
     fn run() -> Run {
         let mut results = Vec::new();
-        let mut add = |case: &str,
-                       model: Option<&str>,
-                       rows: Option<usize>,
-                       contexts: Option<usize>,
-                       peer: &str,
-                       micros: f64| {
+        type Results = Vec<Sample>;
+        fn add(
+            results: &mut Results,
+            case: &str,
+            model: Option<&str>,
+            (rows, contexts): (Option<usize>, Option<usize>),
+            peer: &str,
+            micros: f64,
+        ) {
             results.push(Sample {
                 case: case.to_owned(),
                 model: model.map(str::to_owned),
                 rows,
                 contexts,
+                policy: None,
                 peer: peer.to_owned(),
                 median_ns: micros * 1e3,
                 fastest_ns: micros * 1e3,
@@ -364,12 +412,12 @@ mod tests {
                 calls_per_turn: 1,
                 turns: 1,
             });
-        };
+        }
         for model in ["eurusd_lr", "eurusd_lstm"] {
             for (peer, cost) in [(WASMTIME, 2.0), (V8, 3.0), (RUNTIME, 9.0), (NATIVE, 5.0), (WEB, 33.0)] {
-                add("predict", Some(model), Some(1), None, peer, cost);
-                add("predict", Some(model), Some(BATCH), None, peer, cost * 500.0);
-                add("first", Some(model), None, None, peer, cost * 50.0);
+                add(&mut results, "predict", Some(model), (Some(1), None), peer, cost);
+                add(&mut results, "predict", Some(model), (Some(BATCH), None), peer, cost * 500.0);
+                add(&mut results, "first", Some(model), (None, None), peer, cost * 50.0);
             }
         }
         for (peer, cost) in [
@@ -379,9 +427,20 @@ mod tests {
             (RUNTIME, 9.0),
             ("flagd-core", 2.0),
             ("GrowthBook", 16.0),
+            (REGO, 50.0),
         ] {
-            add("decide", None, None, Some(1), peer, cost);
-            add("decide", None, None, Some(256), peer, cost * 256.0);
+            add(&mut results, "decide", None, (None, Some(1)), peer, cost);
+            add(&mut results, "decide", None, (None, Some(256)), peer, cost * 256.0);
+        }
+        for policy in [THREE_RULES, MANY_ROUTES, MANY_UNITS] {
+            for (peer, cost) in [(EVALUATOR, 0.25), (WASMTIME, 0.5), (V8, 1.0)] {
+                if policy != THREE_RULES {
+                    add(&mut results, "decide", None, (None, Some(1)), peer, cost * 1.5);
+                    results.last_mut().unwrap().policy = Some(policy.to_owned());
+                }
+                add(&mut results, "load", None, (None, None), peer, cost * 100.0);
+                results.last_mut().unwrap().policy = Some(policy.to_owned());
+            }
         }
         let module = |name: &str, gzip_bytes: u64| Module {
             name: name.to_owned(),
@@ -437,7 +496,9 @@ mod tests {
             "| one decision, wasmtime, cost against the same evaluator native | ≤ 4× | 2.00× | reached |",
             "| `inference-tabular`, gzipped | ≤ 100 KB | 150.0 KB | **not reached** |",
             "| `eurusd_lr` | 2.00 | 3.00 | 9.00 | 5.00 (2.50×) | 33.0 (11.0×) |",
-            "| 256 | 0.25 | 0.50 | 1.00 | 9.00 | 2.00 | 16.0 |",
+            "| 256 | 0.25 | 0.50 | 1.00 | 9.00 | 2.00 | 16.0 | 50.0 |",
+            "| one decision with 10 000 routes, cost against the smallest bundle | ≤ 2× | 1.50× (evaluator, native) | reached |",
+            "| 10 000 routes | 0.38 | 0.75 | 1.50 | 25.0 | 50.0 | 100 |",
         ] {
             assert!(page.lines().any(|have| have == line), "no line `{line}` in\n{page}");
         }
