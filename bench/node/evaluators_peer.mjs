@@ -59,7 +59,7 @@ import rego.v1
 default variant := "stable"
 variant := "canary" if input.user in {"desk-1", "desk-2", "desk-3"}
 else := "canary" if input.symbol in {"EURUSD", "USDCHF", "GBPJPY"}
-else := "canary" if to_number(substring(input.user, 5, -1)) % 10 == 0
+else := "canary" if endswith(input.user, "0")
 `;
 rego.load(encoder.encodeInto(regoPolicy, new Uint8Array(rego.memory.buffer, regoAddress)).written);
 regoAddress = rego.reserve(4096);

@@ -85,8 +85,10 @@ pub(super) fn rego() -> Result<PathBuf> {
     let folder = target().join("rego");
     let mut command = cargo();
     command
-        .current_dir(root().join("bench/rego"))
-        .args(["build", "--release", "--locked", "--target", "wasm32-unknown-unknown", "--target-dir"])
+        .args(["build", "--release", "--locked", "--target", "wasm32-unknown-unknown"])
+        .arg("--manifest-path")
+        .arg(root().join("bench/rego/Cargo.toml"))
+        .arg("--target-dir")
         .arg(&folder)
         .env("RUSTFLAGS", "--cfg getrandom_backend=\"unsupported\"");
     run(&mut command).context("the Rego evaluator does not build")?;
