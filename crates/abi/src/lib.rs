@@ -16,6 +16,7 @@ mod decision;
 mod error;
 #[cfg(feature = "fault")]
 pub mod fault;
+mod guest;
 mod module;
 mod predict;
 mod response;

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 
-use lockgate_abi::Failure;
 use lockgate_package::AlignedBytes;
 
 use self::bindings::exports::lockgate::core::inference::{
@@ -156,27 +155,4 @@ macro_rules! datatypes {
 
 datatypes!(Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64, Bytes);
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        use lockgate_abi::ErrorCode as Code;
-        let code = match failure.code {
-            Code::MalformedRequest => ErrorCode::MalformedRequest,
-            Code::MalformedEnvelope => ErrorCode::MalformedEnvelope,
-            Code::DigestMismatch => ErrorCode::DigestMismatch,
-            Code::UnsupportedVersion => ErrorCode::UnsupportedVersion,
-            Code::WrongKind => ErrorCode::WrongKind,
-            Code::UnsupportedPlan => ErrorCode::UnsupportedPlan,
-            Code::NotLoaded => ErrorCode::NotLoaded,
-            Code::AlreadyLoaded => ErrorCode::AlreadyLoaded,
-            Code::UnknownRoute => ErrorCode::UnknownRoute,
-            Code::InvalidInput => ErrorCode::InvalidInput,
-            Code::LimitExceeded => ErrorCode::LimitExceeded,
-            Code::UnknownModel => ErrorCode::UnknownModel,
-            Code::MissingValue => ErrorCode::MissingValue,
-            Code::MalformedContent => ErrorCode::MalformedContent,
-            Code::Internal => ErrorCode::Internal,
-            Code::MissingObject => ErrorCode::MissingObject,
-        };
-        Self { code, message: failure.message, hint: failure.hint }
-    }
-}
+lockgate_abi::wit_errors!(Error, ErrorCode);

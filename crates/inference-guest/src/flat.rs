@@ -19,46 +19,7 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-/// The version of the flat entry point.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_abi() -> u32 {
-    lockgate_abi::VERSION
-}
-
-/// How often the module's allocator was asked for memory.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_allocations() -> u64 {
-    lockgate_abi::allocations()
-}
-
-/// The address of the input buffer, of at least `len` bytes.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_reserve(len: usize) -> usize {
-    STATE.with_borrow_mut(|state| state.buffers.reserve(len))
-}
-
-/// Takes a package of `len` bytes from the input buffer.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_load(len: usize) -> usize {
-    STATE.with_borrow_mut(|state| {
-        state.load(len);
-        state.buffers.response()
-    })
-}
-
-/// Answers a predict request of `len` bytes in the input buffer.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_predict(len: usize) -> usize {
-    STATE.with_borrow_mut(|state| {
-        state.predict(len);
-        state.answer(len)
-    })
-}
+lockgate_abi::flat_exports!(lockgate_predict => predict);
 
 impl State {
     fn load(&mut self, len: usize) {

@@ -406,27 +406,4 @@ fn digests(lists: &[Vec<u8>]) -> Result<Vec<[u8; 32]>, Failure> {
     })
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        use lockgate_abi::ErrorCode as Code;
-        let code = match failure.code {
-            Code::MalformedRequest => ErrorCode::MalformedRequest,
-            Code::MalformedEnvelope => ErrorCode::MalformedEnvelope,
-            Code::DigestMismatch => ErrorCode::DigestMismatch,
-            Code::UnsupportedVersion => ErrorCode::UnsupportedVersion,
-            Code::WrongKind => ErrorCode::WrongKind,
-            Code::UnsupportedPlan => ErrorCode::UnsupportedPlan,
-            Code::NotLoaded => ErrorCode::NotLoaded,
-            Code::AlreadyLoaded => ErrorCode::AlreadyLoaded,
-            Code::UnknownRoute => ErrorCode::UnknownRoute,
-            Code::InvalidInput => ErrorCode::InvalidInput,
-            Code::LimitExceeded => ErrorCode::LimitExceeded,
-            Code::UnknownModel => ErrorCode::UnknownModel,
-            Code::MissingValue => ErrorCode::MissingValue,
-            Code::MalformedContent => ErrorCode::MalformedContent,
-            Code::Internal => ErrorCode::Internal,
-            Code::MissingObject => ErrorCode::MissingObject,
-        };
-        Self { code, message: failure.message, hint: failure.hint }
-    }
-}
+lockgate_abi::wit_errors!(Error, ErrorCode);

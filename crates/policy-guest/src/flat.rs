@@ -24,46 +24,7 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-/// The version of the flat entry point.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_abi() -> u32 {
-    lockgate_abi::VERSION
-}
-
-/// How often the module's allocator was asked for memory.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_allocations() -> u64 {
-    lockgate_abi::allocations()
-}
-
-/// The address of the input buffer, of at least `len` bytes.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_reserve(len: usize) -> usize {
-    STATE.with_borrow_mut(|state| state.buffers.reserve(len))
-}
-
-/// Takes a bundle of `len` bytes, or a unit list that it needs, from the input buffer.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_load(len: usize) -> usize {
-    STATE.with_borrow_mut(|state| {
-        state.load(len);
-        state.buffers.response()
-    })
-}
-
-/// Answers a decide request of `len` bytes in the input buffer.
-#[expect(unsafe_code, reason = "a shell finds the export by its name")]
-#[unsafe(no_mangle)]
-pub extern "C" fn lockgate_decide(len: usize) -> usize {
-    STATE.with_borrow_mut(|state| {
-        state.decide(len);
-        state.answer(len)
-    })
-}
+lockgate_abi::flat_exports!(lockgate_decide => decide);
 
 impl State {
     fn load(&mut self, len: usize) {
