@@ -1,14 +1,20 @@
 //! Functions that take any bytes. They must not panic, loop or allocate without bound; what else must hold is asserted.
 
+mod hashes;
+mod texts;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use lockgate_abi::{ContextRecord, DecideRequest, Reply};
+use lockgate_abi::{ContextRecord, DecideRequest, PredictRequest, Reply};
 use lockgate_package::signing::{PrivateKey, Signed, TrustedKey, TrustedKeys};
-use lockgate_package::{AlignedBytes, Digest, Package};
+use lockgate_package::{AlignedBytes, Datatype, Digest, Package, TensorView};
 use lockgate_policy::{
-    AttributeValue, Bundle, CompileOptions, Compiled, Context, check, compile, lint, parse, write_source,
+    AttributeValue, Bundle, CompileOptions, Compiled, Context, TraceDecision, check, compile, diff, explain,
+    lint, parse, unit_lists, verify_source, write_source,
 };
+
+pub use texts::{bucket, cases, format, import, keys, matches, semver};
 
 /// A target: its name, what runs it, and inputs to begin with.
 pub struct Target {
@@ -23,12 +29,20 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "policy_source", run: policy_source, seeds: policy_seeds, words: WORDS },
     Target { name: "bundle", run: bundle, seeds: bundle_seeds, words: &[] },
     Target { name: "unit_list", run: unit_list, seeds: unit_list_seeds, words: &[] },
     Target { name: "package", run: package, seeds: Vec::new, words: &[] },
     Target { name: "decide", run: decide, seeds: decide_seeds, words: &[] },
+    Target { name: "predict", run: predict, seeds: predict_seeds, words: &[] },
+    Target { name: "format", run: format, seeds: texts::format_seeds, words: texts::FORMATS },
+    Target { name: "matches", run: matches, seeds: texts::matches_seeds, words: texts::EXPRESSIONS },
+    Target { name: "semver", run: semver, seeds: texts::semver_seeds, words: texts::VERSIONS },
+    Target { name: "bucket", run: bucket, seeds: texts::bucket_seeds, words: &[] },
+    Target { name: "import", run: import, seeds: texts::import_seeds, words: texts::FLAGS },
+    Target { name: "cases", run: cases, seeds: texts::cases_seeds, words: texts::CASES },
+    Target { name: "keys", run: keys, seeds: texts::keys_seeds, words: texts::KEYS },
 ];
 
 /// A policy that uses every part of the language.
@@ -170,8 +184,7 @@ const WORDS: &[&str] = &[
 /// A policy: YAML, or JSON when it begins with a brace.
 pub fn policy_source(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
-    let file = if text.starts_with('{') { "policy.json" } else { "policy.yaml" };
-    let Ok(source) = parse(file, text) else { return false };
+    let Ok(source) = parse(file_of(text), text) else { return false };
     let Ok(policy) = check(&source) else { return false };
     let _ = lint(&policy);
     let written = write_source(&policy);
@@ -182,8 +195,10 @@ pub fn policy_source(data: &[u8]) -> bool {
         "what was written reads otherwise"
     );
     let Ok(compiled) = compiled(&policy) else { return false };
-    let bundle = Bundle::load_with(AlignedBytes::copy_of(&compiled.bundle), objects(&compiled));
-    decide_with(&bundle.expect("what was compiled loads"));
+    let bundle = loaded(&compiled);
+    decide_with(&bundle);
+    assert_eq!(verify_source(&bundle), Ok(()), "the source is not what was compiled");
+    assert!(diff(&bundle, &bundle, 1_772_452_800_000).is_empty(), "a bundle differs from itself");
     true
 }
 
@@ -193,7 +208,8 @@ pub fn bundle(data: &[u8]) -> bool {
     let _ = Bundle::required_objects(data);
     let Ok(bundle) = Bundle::load_with(AlignedBytes::copy_of(&resealed(data)), objects) else { return false };
     decide_with(&bundle);
-    let _ = bundle.source();
+    let _ = (bundle.source(), unit_lists(&bundle), verify_source(&bundle));
+    let _ = (diff(known_bundle(), &bundle, 0), diff(&bundle, known_bundle(), 0));
     true
 }
 
@@ -233,6 +249,14 @@ pub fn package(data: &[u8]) -> bool {
             if let Ok(judged) = signed_again {
                 assert_eq!(judged, Ok(Ok(())), "a signature that was just made is trusted");
             }
+            let bare = signed.strip().expect("signatures are taken off");
+            let mut once =
+                Signed::read(&bare).and_then(|bare| bare.sign(&key)).expect("there is room for one");
+            let Digest([bit, low, high, ..]) = Digest::of(data);
+            let at = usize::from(u16::from_le_bytes([low, high])) * once.len() >> 16;
+            once[at] ^= 1 << (bit & 7);
+            let trusted = Signed::read(&once).is_ok_and(|signed| keys.require(&signed).is_ok());
+            assert!(!trusted, "a bit at {at} changed, and the signature holds");
         }
         if let Ok(package) = Package::open(AlignedBytes::copy_of(&bytes)) {
             let _ = package.tabular_plan();
@@ -245,15 +269,14 @@ pub fn package(data: &[u8]) -> bool {
 
 /// A decide request; the same bytes as a response of the module.
 pub fn decide(data: &[u8]) -> bool {
-    static BUNDLE: OnceLock<Bundle> = OnceLock::new();
-    let bundle = BUNDLE.get_or_init(|| {
-        Bundle::load_with(AlignedBytes::copy_of(&known().bundle), objects(known())).expect("the seed loads")
-    });
     let mut decided = false;
     if let Ok(request) = DecideRequest::parse(data) {
         for context in request.contexts() {
             let Ok(context) = context else { break };
-            if let Ok(decision) = bundle.decide(&Request(context), request.now_ms, request.unavailable) {
+            same_when_written_again(&request, &context);
+            if let Ok(decision) =
+                known_bundle().decide(&Request(context), request.now_ms, request.unavailable)
+            {
                 let _ = (decision.variant(), decision.shadows().count());
                 decided = true;
             }
@@ -271,6 +294,58 @@ pub fn decide(data: &[u8]) -> bool {
     decided
 }
 
+/// Writers lay records out in one way, which has a fast reader; other records, which come from elsewhere, have a slow one.
+fn same_when_written_again(request: &DecideRequest<'_>, context: &ContextRecord<'_>) {
+    let mut bytes = Vec::new();
+    let mut writer = lockgate_abi::DecideRequestWriter::new(&mut bytes, request.now_ms);
+    writer.context(&context.fields, context.attributes()).expect("there is room");
+    writer.finish(request.unavailable).expect("there is room");
+    let again = DecideRequest::parse(&bytes).expect("what was written is read");
+    assert_eq!((again.now_ms, again.unavailable), (request.now_ms, request.unavailable), "another header");
+    let read = again.contexts().next().expect("there is one").expect("what was written is read");
+    assert_eq!(read.fields, context.fields, "other fields");
+    // NaN is not equal to itself.
+    let words = |value: Option<lockgate_abi::AttributeValue<'_>>| format!("{value:?}");
+    assert!(read.attributes().map(words_of).eq(context.attributes().map(words_of)), "other attributes");
+    for (name, _) in context.attributes() {
+        assert_eq!(words(read.attribute(name)), words(context.attribute(name)), "another value of {name}");
+    }
+}
+
+fn words_of(attribute: (&str, lockgate_abi::AttributeValue<'_>)) -> String {
+    format!("{attribute:?}")
+}
+
+/// A predict request; the same bytes as a response of the module. What is read is written, and read again as the same.
+pub fn predict(data: &[u8]) -> bool {
+    let mut whole = false;
+    if let Ok(request) = PredictRequest::parse(data) {
+        let options: Result<Vec<_>, _> = request.options().collect();
+        let inputs: Result<Vec<_>, _> =
+            request.inputs().map(|tensor| tensor.and_then(|tensor| tensor.to_tensor())).collect();
+        if let (Ok(options), Ok(inputs)) = (options, inputs) {
+            let views: Vec<_> = inputs.iter().map(|tensor| tensor.view()).collect();
+            let mut bytes = Vec::new();
+            lockgate_abi::write_predict_request(&mut bytes, request.model, &views, &options)
+                .expect("there is room");
+            let again = PredictRequest::parse(&bytes).expect("what was written is read");
+            let read: Vec<_> =
+                again.inputs().map(|tensor| tensor.and_then(|tensor| tensor.to_tensor())).collect();
+            assert!(read.into_iter().eq(inputs.into_iter().map(Ok)), "other inputs");
+            assert!(again.options().eq(options.into_iter().map(Ok)), "other options");
+            whole = true;
+        }
+    }
+    let address = data.first().map_or(0, |byte| u32::from(*byte & 3));
+    if let Ok(Reply::Done(response)) = Reply::read(data, address) {
+        for output in response.outputs().map_while(Result::ok) {
+            let _ = output.to_tensor();
+        }
+        let _ = response.out_of_range();
+    }
+    whole
+}
+
 /// Decides for every route of the bundle and some contexts, and looks at all of each decision.
 fn decide_with(bundle: &Bundle) {
     const USERS: [Option<&str>; 6] =
@@ -282,6 +357,11 @@ fn decide_with(bundle: &Bundle) {
                 let given = Given { route, user: *user, place: place + number };
                 let unavailable = [[0x11; 32], [0x22; 32]];
                 let Ok(decision) = bundle.decide(&given, now, &unavailable[..place % 3]) else { continue };
+                if now > 0 && place % 3 == 1 {
+                    let told =
+                        explain(bundle, &given, now, &unavailable[..place % 3]).expect("there is the route");
+                    assert_eq!(told.decision, TraceDecision::new(&decision, bundle), "told otherwise");
+                }
                 let _ = (decision.route().name(), decision.variant().name, decision.variant().payload);
                 let _ = (
                     decision.rule(),
@@ -381,6 +461,21 @@ fn known() -> &'static Compiled {
     })
 }
 
+fn known_bundle() -> &'static Bundle {
+    static BUNDLE: OnceLock<Bundle> = OnceLock::new();
+    BUNDLE.get_or_init(|| loaded(known()))
+}
+
+fn loaded(compiled: &Compiled) -> Bundle {
+    let bundle = Bundle::load_with(AlignedBytes::copy_of(&compiled.bundle), objects(compiled));
+    bundle.expect("what was compiled loads")
+}
+
+/// A name for a text: JSON when it begins with a brace.
+fn file_of(text: &str) -> &'static str {
+    if text.starts_with('{') { "policy.json" } else { "policy.yaml" }
+}
+
 fn objects(compiled: &Compiled) -> Vec<AlignedBytes> {
     compiled.objects.iter().map(|object| AlignedBytes::copy_of(&object.bytes)).collect()
 }
@@ -426,5 +521,17 @@ fn decide_seeds() -> Vec<Vec<u8>> {
         writer.context(&fields, attributes.into_iter()).expect("there is room");
     }
     writer.finish(&[[0x11; 32]]).expect("there is room");
+    vec![request]
+}
+
+fn predict_seeds() -> Vec<Vec<u8>> {
+    let tensor = |name, datatype, shape: &'static [i64], data| TensorView { name, datatype, shape, data };
+    let inputs = [
+        tensor("x", Datatype::Fp32, &[1, 2], &[0, 0, 128, 63, 0, 0, 192, 127]),
+        tensor("word", Datatype::Bytes, &[2], &[1, 0, 0, 0, b'a', 0, 0, 0, 0]),
+    ];
+    let mut request = Vec::new();
+    lockgate_abi::write_predict_request(&mut request, 1, &inputs, &[("outputs", "label")])
+        .expect("there is room");
     vec![request]
 }
