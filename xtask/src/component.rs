@@ -2,12 +2,13 @@
 //!
 //! Encoding a component rewrites the module inside it, and those bytes are what every platform should run. But an
 //! exported WIT resource makes the module import the canonical built-ins that hand out and drop handles
-//! (`[resource-new]decision`). They are replaced by calls through a table that the module exports: the component fills
-//! it, a shell that uses the flat entry point leaves it empty, since that entry point knows no handles.
+//! (`[resource-new]decision`). They are replaced by calls through new places at the end of the module's function table, which it exports:
+//! the component fills them, a shell that uses the flat entry point leaves them empty, since that entry point knows no
+//! handles. A table of their own would be refused by pools that count on one table per module, wasmtime's among them.
 //!
 //! ```text
-//! component { main = module { … imports }, shims, lifts }            as wit-component encodes it
-//! component { main = module { … table }, shims, lifts, filler }      as it is released
+//! component { main = module { … imports }, shims, lifts }              as wit-component encodes it
+//! component { main = module { … grown table }, shims, lifts, filler }  as it is released
 //! ```
 //!
 //! Everything in the component keeps its index: the module keeps its function indices because the calls through the
@@ -23,7 +24,7 @@ use wasmparser::{BinaryReader, Instance, TypeRef};
 /// The custom section that holds the identity: 32 bytes.
 const IDENTITY_SECTION: &str = "lockgate-identity";
 
-/// The export through which a component hands its resource built-ins to the module.
+/// The export of the module's function table, through which a component hands its resource built-ins over.
 const INTRINSICS_TABLE: &str = "lockgate:intrinsics";
 
 /// What is released.
@@ -42,7 +43,9 @@ pub(crate) fn release(compiled: &[u8]) -> Result<Released> {
     let sections = sections(&component)?;
     let main =
         sections.iter().position(|section| section.id == CORE_MODULE).context("no module is embedded")?;
-    let (mut module, intrinsics) = without_imports(&component[sections[main].content.clone()])?;
+    let (module, intrinsics) = without_imports(&component[sections[main].content.clone()])?;
+    let mut module = without_names(&module)?;
+    let Intrinsics { all: intrinsics, first } = intrinsics;
     let identity: [u8; 32] = Sha256::digest(&module).into();
     let section = wasm_encoder::CustomSection { name: IDENTITY_SECTION.into(), data: (&identity).into() };
     section.append_to(&mut module);
@@ -53,7 +56,7 @@ pub(crate) fn release(compiled: &[u8]) -> Result<Released> {
         append_section(&mut released, section.id, content);
     }
     if !intrinsics.is_empty() {
-        append_filler(&mut released, &component, &sections, &intrinsics)?;
+        append_filler(&mut released, &component, &sections, &intrinsics, first)?;
     }
 
     wasmparser::Validator::new().validate_all(&module).context("the module without imports is invalid")?;
@@ -67,6 +70,7 @@ pub(crate) fn release(compiled: &[u8]) -> Result<Released> {
 const PREAMBLE: usize = 8;
 
 // Sections of a module.
+const CUSTOM: u8 = 0;
 const TYPE: u8 = 1;
 const IMPORT: u8 = 2;
 const FUNCTION: u8 = 3;
@@ -112,13 +116,22 @@ struct Intrinsic {
     result: bool,
 }
 
-/// The module with each import replaced by a call through the exported table, and what was imported, in the table's
-/// order.
-fn without_imports(module: &[u8]) -> Result<(Vec<u8>, Vec<Intrinsic>)> {
+/// What a module imported, in the order of the table's last places.
+#[derive(Default)]
+struct Intrinsics {
+    all: Vec<Intrinsic>,
+    /// The first of those places.
+    first: u32,
+}
+
+/// The module with each import replaced by a call through the exported table, and what was imported.
+fn without_imports(module: &[u8]) -> Result<(Vec<u8>, Intrinsics)> {
     let sections = sections(module)?;
     let content =
         |id| sections.iter().find(|section| section.id == id).map(|section| &module[section.content.clone()]);
-    let Some(imports) = content(IMPORT) else { return Ok((module.to_vec(), Vec::new())) };
+    let Some(imports) = content(IMPORT) else {
+        return Ok((module.to_vec(), Intrinsics::default()));
+    };
 
     let types =
         wasmparser::TypeSectionReader::new(BinaryReader::new(content(TYPE).context("no type section")?, 0))?;
@@ -141,32 +154,26 @@ fn without_imports(module: &[u8]) -> Result<(Vec<u8>, Vec<Intrinsic>)> {
     }
 
     let count = u32::try_from(intrinsics.len())?;
-    let tables = content(TABLE).context("the module has no table of its own")?;
-    let table = BinaryReader::new(tables, 0).read_var_u32()?;
+    let first = own_places(content(TABLE).context("the module has no table of its own")?)?;
     let mut functions = Vec::new();
     let mut bodies = Vec::new();
-    for (slot, (intrinsic, index)) in (0_i32..).zip(intrinsics.iter().zip(&type_indices)) {
+    for (slot, (intrinsic, index)) in (first..).zip(intrinsics.iter().zip(&type_indices)) {
         index.encode(&mut functions);
         let mut body = wasm_encoder::Function::new([]);
         let mut code = body.instructions();
         for parameter in 0..intrinsic.parameters {
             code.local_get(parameter);
         }
-        code.i32_const(slot).call_indirect(table, *index).end();
+        code.i32_const(i32::try_from(slot)?).call_indirect(0, *index).end();
         body.encode(&mut bodies);
     }
-    let table_type = wasm_encoder::TableType {
-        element_type: wasm_encoder::RefType::FUNCREF,
-        table64: false,
-        minimum: u64::from(count),
-        maximum: Some(u64::from(count)),
-        shared: false,
-    };
-    let (mut new_table, mut new_export) = (Vec::new(), Vec::new());
-    table_type.encode(&mut new_table);
+    let mut new_tables = Vec::new();
+    1_u32.encode(&mut new_tables);
+    function_table(first + count).encode(&mut new_tables);
+    let mut new_export = Vec::new();
     INTRINSICS_TABLE.encode(&mut new_export);
     wasm_encoder::ExportKind::Table.encode(&mut new_export);
-    table.encode(&mut new_export);
+    0_u32.encode(&mut new_export);
 
     let mut out = module[..PREAMBLE].to_vec();
     for section in &sections {
@@ -174,13 +181,49 @@ fn without_imports(module: &[u8]) -> Result<(Vec<u8>, Vec<Intrinsic>)> {
         match section.id {
             IMPORT => {}
             FUNCTION => append_section(&mut out, FUNCTION, &grown(content, count, &functions, &[])?),
-            TABLE => append_section(&mut out, TABLE, &grown(content, 1, &[], &new_table)?),
+            TABLE => append_section(&mut out, TABLE, &new_tables),
             EXPORT => append_section(&mut out, EXPORT, &grown(content, 1, &[], &new_export)?),
             CODE => append_section(&mut out, CODE, &grown(content, count, &bodies, &[])?),
             id => append_section(&mut out, id, content),
         }
     }
-    Ok((out, intrinsics))
+    Ok((out, Intrinsics { all: intrinsics, first }))
+}
+
+/// The module without the names of its functions, which are a fifth of it. Cargo's `strip` does not reach a crate that has a
+/// profile of its own.
+fn without_names(module: &[u8]) -> Result<Vec<u8>> {
+    let mut out = module[..PREAMBLE].to_vec();
+    for section in sections(module)? {
+        let content = &module[section.content];
+        if section.id == CUSTOM && BinaryReader::new(content, 0).read_string()? == "name" {
+            continue;
+        }
+        append_section(&mut out, section.id, content);
+    }
+    Ok(out)
+}
+
+/// How many places the module's only table has.
+fn own_places(tables: &[u8]) -> Result<u32> {
+    let tables = wasmparser::TableSectionReader::new(BinaryReader::new(tables, 0))?;
+    let tables = tables.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let [table] = tables.as_slice() else { bail!("the module has {} tables, expected one", tables.len()) };
+    ensure!(
+        table.ty.element_type == wasmparser::RefType::FUNCREF && table.ty.maximum == Some(table.ty.initial),
+        "the module's table is not one of functions whose size is fixed"
+    );
+    Ok(u32::try_from(table.ty.initial)?)
+}
+
+fn function_table(places: u32) -> wasm_encoder::TableType {
+    wasm_encoder::TableType {
+        element_type: wasm_encoder::RefType::FUNCREF,
+        table64: false,
+        minimum: u64::from(places),
+        maximum: Some(u64::from(places)),
+        shared: false,
+    }
 }
 
 /// A section's vector with `more` elements, which stand encoded in `before` or `behind`.
@@ -202,6 +245,7 @@ fn append_filler(
     component: &[u8],
     sections: &[RawSection],
     intrinsics: &[Intrinsic],
+    first: u32,
 ) -> Result<()> {
     let mut instances = Vec::new();
     for section in sections.iter().filter(|section| section.id == CORE_INSTANCE) {
@@ -227,17 +271,10 @@ fn append_filler(
         types.ty().function(parameters, intrinsic.result.then_some(value));
         imports.import(&intrinsic.module, &intrinsic.name, wasm_encoder::EntityType::Function(index));
     }
-    let table_type = wasm_encoder::TableType {
-        element_type: wasm_encoder::RefType::FUNCREF,
-        table64: false,
-        minimum: u64::from(count),
-        maximum: Some(u64::from(count)),
-        shared: false,
-    };
-    imports.import("main", INTRINSICS_TABLE, table_type);
+    imports.import("main", INTRINSICS_TABLE, function_table(first + count));
     let mut elements = wasm_encoder::ElementSection::new();
     let functions: Vec<u32> = (0..count).collect();
-    let offset = wasm_encoder::ConstExpr::i32_const(0);
+    let offset = wasm_encoder::ConstExpr::i32_const(i32::try_from(first)?);
     elements.active(Some(0), &offset, wasm_encoder::Elements::Functions(functions.into()));
     let mut filler = wasm_encoder::Module::new();
     filler.section(&types).section(&imports).section(&elements);

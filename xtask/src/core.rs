@@ -11,7 +11,7 @@ use crate::component::{Released, release};
 use crate::setup::{cargo, output, root, run, say, target, wasm_target};
 
 /// The flat entry point's version, as in `docs/abi.md`.
-const ABI: &str = "1.1";
+const ABI: &str = "1.2";
 
 /// The most memory `policy` may ever have, linked in: half of what a Worker has for everything.
 const POLICY_MEMORY: usize = 64 << 20;

@@ -84,35 +84,70 @@ impl GuestPrediction for OwnedPrediction {
     }
 }
 
-struct OwnedModel(RefCell<lockgate_inference::Model>);
+enum OwnedModel {
+    /// Loaded through this world.
+    Loaded(RefCell<lockgate_inference::Model>),
+    /// One of those that the module was baked with, by its handle.
+    Baked(usize),
+}
+
+impl OwnedModel {
+    fn with<R>(&self, ask: impl FnOnce(&mut lockgate_inference::Model) -> R) -> R {
+        crate::flat::with_models(|baked| {
+            let mut loaded;
+            let model = match self {
+                Self::Loaded(model) => {
+                    loaded = model.borrow_mut();
+                    Some(&mut *loaded)
+                }
+                Self::Baked(handle) => baked.get_mut(*handle),
+            };
+            match model {
+                Some(model) => ask(model),
+                // A handle is given out when there is a package for it, and an instance never loses one.
+                None => std::process::abort(),
+            }
+        })
+    }
+
+    fn manifest<R>(&self, ask: impl FnOnce(&lockgate_package::Manifest) -> R) -> R {
+        self.with(|model| ask(model.manifest()))
+    }
+}
 
 impl GuestModel for OwnedModel {
     fn load(bytes: Vec<u8>) -> Result<Model, Error> {
-        Ok(Model::new(Self(RefCell::new(crate::load(AlignedBytes::copy_of(&bytes))?))))
+        let model = crate::load(AlignedBytes::copy_of(&bytes))?;
+        Ok(Model::new(Self::Loaded(RefCell::new(model))))
+    }
+
+    fn baked() -> Vec<Model> {
+        let count = crate::flat::with_models(|baked| baked.len());
+        (0..count).map(|handle| Model::new(Self::Baked(handle))).collect()
     }
 
     fn name(&self) -> String {
-        self.0.borrow().manifest().model.clone()
+        self.manifest(|manifest| manifest.model.clone())
     }
 
     fn version(&self) -> String {
-        self.0.borrow().manifest().version.clone()
+        self.manifest(|manifest| manifest.version.clone())
     }
 
     fn digest(&self) -> Vec<u8> {
-        self.0.borrow().digest().0.to_vec()
+        self.with(|model| model.digest().0.to_vec())
     }
 
     fn inputs(&self) -> Vec<TensorSpec> {
-        specs(&self.0.borrow().manifest().signature.inputs)
+        self.manifest(|manifest| specs(&manifest.signature.inputs))
     }
 
     fn outputs(&self) -> Vec<TensorSpec> {
-        specs(&self.0.borrow().manifest().signature.outputs)
+        self.manifest(|manifest| specs(&manifest.signature.outputs))
     }
 
     fn features(&self) -> Vec<String> {
-        self.0.borrow().manifest().features.iter().map(|feature| feature.name.clone()).collect()
+        self.manifest(|manifest| manifest.features.iter().map(|feature| feature.name.clone()).collect())
     }
 
     fn predict(
@@ -128,7 +163,7 @@ impl GuestModel for OwnedModel {
         if let Some(mark) = crate::mark(inputs.iter().map(|input| (input.datatype, input.data))) {
             mark.act();
         }
-        let prediction = crate::predict(&mut self.0.borrow_mut(), &inputs)?;
+        let prediction = self.with(|model| crate::predict(model, &inputs))?;
         Ok(Prediction::new(OwnedPrediction(prediction)))
     }
 }

@@ -21,6 +21,11 @@ thread_local! {
 
 lockgate_abi::flat_exports!(lockgate_predict => predict);
 
+/// Gives the packages that this instance holds, through `lockgate_load` or from a baked image, in the order of their handles.
+pub(crate) fn with_models<R>(use_them: impl FnOnce(&mut [Model]) -> R) -> R {
+    STATE.with_borrow_mut(|state| use_them(&mut state.models))
+}
+
 impl State {
     fn load(&mut self, len: usize) {
         let Some(bytes) = self.buffers.take(len) else { return };
@@ -33,6 +38,14 @@ impl State {
                 self.models.push(model);
             }
             Err(failure) => write_failure(output, failure.code, &failure.message, &failure.hint),
+        }
+    }
+
+    fn loaded(&mut self, index: usize) {
+        let output = &mut self.buffers.output;
+        match (self.models.get(index), u32::try_from(index)) {
+            (Some(model), Ok(handle)) => write_loaded(output, handle, 0, &model.digest().0),
+            _ => write_failure(output, ErrorCode::NotLoaded, "no package was loaded under this handle", ""),
         }
     }
 

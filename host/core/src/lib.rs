@@ -9,6 +9,8 @@
 //!
 //! This crate runs nothing; `lockgate-runtime` does.
 
+mod component;
+
 use std::borrow::Cow;
 use std::fs;
 use std::ops::Range;
@@ -40,7 +42,21 @@ pub struct CoreModules {
 pub struct Module {
     bytes: Cow<'static, [u8]>,
     identity: Digest,
+    component: Component,
 }
+
+/// Where the component around a module is.
+#[derive(Debug, Clone, Default)]
+enum Component {
+    #[default]
+    None,
+    File(PathBuf),
+    /// What it has before its module, and behind it.
+    Around(&'static [u8], &'static [u8]),
+}
+
+/// A module, and what its component has around it.
+type EmbeddedModule = (&'static [u8], Option<(&'static [u8], &'static [u8])>);
 
 /// What `manifest.json` says about a folder of modules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,12 +145,17 @@ impl CoreModules {
     /// A module that was damaged then.
     pub fn embedded() -> Result<Option<Self>, CoreError> {
         let (Some(policy), Some(tabular)) = (embedded::POLICY, embedded::TABULAR) else { return Ok(None) };
-        let module = |name: &str, bytes: &'static [u8]| Module::new(name, Cow::Borrowed(bytes));
+        let module = |name: &str, (bytes, around): EmbeddedModule| {
+            let mut module = Module::new(name, Cow::Borrowed(bytes))?;
+            module.component =
+                around.map_or(Component::None, |(before, behind)| Component::Around(before, behind));
+            Ok(module)
+        };
         Ok(Some(Self {
             policy: module("the embedded policy.wasm", policy)?,
             tabular: module("the embedded inference-tabular.wasm", tabular)?,
             graph: embedded::GRAPH
-                .map(|bytes| module("the embedded inference-graph.wasm", bytes))
+                .map(|embedded| module("the embedded inference-graph.wasm", embedded))
                 .transpose()?,
         }))
     }
@@ -149,10 +170,11 @@ impl CoreModules {
             let path = folder.join(&entry.file);
             let bytes = fs::read(&path).map_err(|error| CoreError::Read { path: path.clone(), error })?;
             let name = path.display().to_string();
-            let module = Module::new(&name, Cow::Owned(bytes))?;
+            let mut module = Module::new(&name, Cow::Owned(bytes))?;
             if module.identity != entry.identity {
                 return Err(CoreError::Damaged { name, found: module.identity, expected: entry.identity });
             }
+            module.component = Component::File(folder.join(&entry.component));
             Ok(module)
         };
         let find = |name| manifest.modules.iter().find(|entry| entry.name == name);
@@ -192,7 +214,7 @@ impl Module {
         if identity != recorded {
             return Err(CoreError::Damaged { name: name.to_owned(), found: identity, expected: recorded });
         }
-        Ok(Self { bytes, identity })
+        Ok(Self { bytes, identity, component: Component::None })
     }
 
     /// The module's bytes, identity section included.
@@ -204,6 +226,31 @@ impl Module {
     pub fn identity(&self) -> Digest {
         self.identity
     }
+
+    /// The module's component with `module` in its place: a baked image of it, which has the same exports. `None` when this core came
+    /// without components.
+    ///
+    /// # Errors
+    /// A component that cannot be read, or that is not this module's.
+    pub fn component_with(&self, module: &[u8]) -> Result<Option<Vec<u8>>, CoreError> {
+        let file;
+        let (before, behind) = match &self.component {
+            Component::None => return Ok(None),
+            Component::Around(before, behind) => (*before, *behind),
+            Component::File(path) => {
+                file = fs::read(path).map_err(|error| CoreError::Read { path: path.clone(), error })?;
+                component::split(&file, &self.bytes).ok_or_else(|| CoreError::NotAModule {
+                    name: path.display().to_string(),
+                    problem: format!("it is not the component of the module {}", self.identity),
+                })?
+            }
+        };
+        let header = component::header(module).ok_or_else(|| CoreError::NotAModule {
+            name: "the module".to_owned(),
+            problem: "it has more than 4 GiB".to_owned(),
+        })?;
+        Ok(Some([before, &header, module, behind].concat()))
+    }
 }
 
 /// The identity of a module: SHA-256 of its bytes without the section `lockgate-identity`, whether there is one or not.
@@ -213,6 +260,18 @@ impl Module {
 pub fn identity_of(module: &[u8]) -> Result<Digest, CoreError> {
     match identify(module) {
         Ok((identity, _)) => Ok(identity),
+        Err(problem) => Err(CoreError::NotAModule { name: "the module".to_owned(), problem }),
+    }
+}
+
+/// The identity that a module's section `lockgate-identity` records, unchecked: a baked image keeps the section of the module that it was
+/// made from, and has other bytes. `None` without such a section.
+///
+/// # Errors
+/// Bytes that are no WebAssembly module.
+pub fn recorded_identity(module: &[u8]) -> Result<Option<Digest>, CoreError> {
+    match identify(module) {
+        Ok((_, recorded)) => Ok(recorded),
         Err(problem) => Err(CoreError::NotAModule { name: "the module".to_owned(), problem }),
     }
 }
