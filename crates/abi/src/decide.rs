@@ -1,5 +1,6 @@
 //! A decide request.
 
+use crate::texts::Texts;
 use crate::wire::{Bytes, len32, put_u32, put_u64, reserve, seal};
 use crate::{Malformed, TooLarge};
 
@@ -201,10 +202,41 @@ impl<'a> DecideRequest<'a> {
         Contexts { bytes: self.bytes, at: self.header_size, left: self.count }
     }
 
+    /// Gives each context to `use_it`, in place.
+    ///
+    /// # Errors
+    /// The first malformed context, or what `use_it` says.
+    #[inline]
+    pub fn each<E: From<Malformed>>(
+        &self,
+        mut use_it: impl FnMut(&ContextRecord<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = self.header_size;
+        for _ in 0..self.count {
+            let record = self.bytes.record(at, CONTEXT)?;
+            at += record.len();
+            match ContextRecord::read_at_once(record) {
+                Some(context) => use_it(&context)?,
+                None => unusual(record, &mut use_it)?,
+            }
+        }
+        Ok(())
+    }
+
     /// How many contexts there can be: what the header says, or less where the request is too short for so many.
     pub fn context_limit(&self) -> usize {
         (self.count as usize).min(self.bytes.len() / CONTEXT)
     }
+}
+
+/// Reads a context that is not laid out as writers do it. Apart, so that the usual one is not copied to where this one would lie.
+#[cold]
+#[inline(never)]
+fn unusual<'a, E: From<Malformed>>(
+    record: Bytes<'a>,
+    use_it: &mut dyn FnMut(&ContextRecord<'a>) -> Result<(), E>,
+) -> Result<(), E> {
+    use_it(&ContextRecord::read_field_by_field(record)?)
 }
 
 /// A request cut to its `total_size`, and the size of its header.
@@ -228,7 +260,7 @@ pub struct Contexts<'a> {
 impl<'a> Iterator for Contexts<'a> {
     type Item = Result<ContextRecord<'a>, Malformed>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let record = self.bytes.record(self.at, CONTEXT).and_then(|record| {
@@ -253,42 +285,21 @@ pub struct ContextRecord<'a> {
     texts: Texts<'a>,
 }
 
-/// The part of a record that holds its strings, known to be UTF-8 as a whole.
-#[derive(Debug, Clone, Copy)]
-struct Texts<'a> {
-    start: usize,
-    all: &'a str,
-}
-
-impl<'a> Texts<'a> {
-    #[inline]
-    fn get(self, offset: u32, len: u32) -> Option<&'a str> {
-        let from = (offset as usize).checked_sub(self.start)?;
-        self.all.get(from..from.checked_add(len as usize)?)
-    }
-
-    #[inline]
-    fn optional(self, offset: u32, len: u32) -> Option<Option<&'a str>> {
-        if offset == 0 { Some(None) } else { self.get(offset, len).map(Some) }
-    }
-}
-
 impl<'a> ContextRecord<'a> {
-    #[inline]
+    #[inline(always)]
     fn read(record: Bytes<'a>) -> Result<Self, Malformed> {
         Self::read_at_once(record).map_or_else(|| Self::read_field_by_field(record), Ok)
     }
 
-    /// Reads a record as writers write it: the strings behind everything else, nothing between them but zeros. One pass over
-    /// them then proves that each is UTF-8. `None` for any other record.
-    #[inline]
+    /// Reads a record as writers write it, the strings behind everything else. `None` for any other record.
+    #[inline(always)]
     fn read_at_once(record: Bytes<'a>) -> Option<Self> {
         let bytes = record.slice();
         let fixed: &[u8; CONTEXT] = bytes.first_chunk()?;
         let word = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         let attribute_count = word(4) as usize;
         let start = attribute_count.checked_mul(ATTRIBUTE)?.checked_add(CONTEXT)?;
-        let texts = Texts { start, all: std::str::from_utf8(bytes.get(start..)?).ok()? };
+        let texts = Texts::new(start, bytes.get(start..)?);
         let fields = ContextFields {
             route: texts.get(word(8), word(12))?,
             user: texts.optional(word(16), word(20))?,
@@ -320,7 +331,7 @@ impl<'a> ContextRecord<'a> {
         for index in 0..attribute_count {
             read_attribute(record, index)?;
         }
-        Ok(Self { fields, record, attribute_count, texts: Texts { start: usize::MAX, all: "" } })
+        Ok(Self { fields, record, attribute_count, texts: Texts::new(usize::MAX, &[]) })
     }
 
     /// The attributes in the order they were written.
@@ -335,8 +346,8 @@ impl<'a> ContextRecord<'a> {
             return None;
         }
         let bytes = self.record.slice();
-        let Some(end) = self.texts.start.checked_sub(CONTEXT).filter(|_| self.texts.start <= bytes.len())
-        else {
+        let start = self.texts.start();
+        let Some(end) = start.checked_sub(CONTEXT).filter(|_| start <= bytes.len()) else {
             return self.attributes().find(|(have, _)| *have == name).map(|(_, value)| value);
         };
         let attributes = bytes.get(CONTEXT..CONTEXT + end)?.as_chunks::<ATTRIBUTE>().0;

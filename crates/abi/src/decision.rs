@@ -1,6 +1,6 @@
 //! The response to a decide request.
 
-use crate::response::{HEADER as RESPONSE_HEADER, Response, begin};
+use crate::response::{HEADER as RESPONSE_HEADER, Response, begin, header};
 use crate::wire::{Bytes, len32, put_digest, put_u32, reserve, seal};
 use crate::{ErrorCode, Malformed, TooLarge};
 
@@ -136,10 +136,13 @@ impl<'b> DecideResponseWriter<'b> {
         bundle: &[u8; 32],
         most: usize,
     ) -> Result<Self, TooLarge> {
-        begin(out, bundle_version, bundle);
-        put_u32(out, FORM_AT, 1);
-        put_u32(out, FIXED_AT, len32(COMPACT));
-        reserve(out, most.checked_mul(COMPACT).ok_or(TooLarge)?)?;
+        let mut header = header(bundle_version, bundle);
+        put_u32(&mut header, FORM_AT, 1);
+        put_u32(&mut header, FIXED_AT, len32(COMPACT));
+        out.clear();
+        let len = most.checked_mul(COMPACT).and_then(|len| len.checked_add(header.len()));
+        reserve(out, len.ok_or(TooLarge)?)?;
+        out.extend_from_slice(&header);
         Ok(Self { out, count: 0 })
     }
 
@@ -161,7 +164,8 @@ impl<'b> DecideResponseWriter<'b> {
         put_u32(&mut fields, 20, successor(decision.stage));
         put_u32(&mut fields, 24, successor(decision.window));
         put_u32(&mut fields, 28, decision.shadow_mask);
-        self.append(&fields)
+        self.append(&fields);
+        Ok(())
     }
 
     /// Adds the compact answer for a context whose route the bundle does not have or the caller may not see.
@@ -171,15 +175,14 @@ impl<'b> DecideResponseWriter<'b> {
     pub fn compact_unknown_route(&mut self) -> Result<(), TooLarge> {
         let mut fields = [0; COMPACT];
         put_u32(&mut fields, 0, ErrorCode::UnknownRoute.number());
-        self.append(&fields)
+        self.append(&fields);
+        Ok(())
     }
 
     #[inline]
-    fn append(&mut self, fields: &[u8; COMPACT]) -> Result<(), TooLarge> {
-        reserve(self.out, COMPACT)?;
+    fn append(&mut self, fields: &[u8; COMPACT]) {
         self.out.extend_from_slice(fields);
         self.count = self.count.saturating_add(1);
-        Ok(())
     }
 
     /// Adds a decision.
@@ -296,7 +299,8 @@ impl<'a> ShadowRecord<'a> {
 /// Zero for none, else the number plus one.
 #[inline]
 fn successor(number: Option<u32>) -> u32 {
-    number.map_or(0, |number| number.saturating_add(1))
+    // No place is the highest number, which stands for none in a bundle.
+    number.map_or(0, |number| number.wrapping_add(1))
 }
 
 #[inline]

@@ -1,7 +1,7 @@
 //! What both modules write alike: the flat exports, and the errors of their WIT worlds.
 
 /// Writes the flat exports of a module over the thread-local `STATE`, a `RefCell` of a state with the field `buffers` and the
-/// methods `load` and `answer`, and a method called as the verb is: `flat_exports!(lockgate_decide => decide)`.
+/// methods `load`, `loaded` and `answer`, and a method called as the verb is: `flat_exports!(lockgate_decide => decide)`.
 #[macro_export]
 macro_rules! flat_exports {
     ($export:ident => $verb:ident) => {
@@ -32,6 +32,16 @@ macro_rules! flat_exports {
         pub extern "C" fn lockgate_load(len: usize) -> usize {
             STATE.with_borrow_mut(|state| {
                 state.load(len);
+                state.buffers.response()
+            })
+        }
+
+        /// Says again what was loaded as number `index`.
+        #[expect(unsafe_code, reason = "a shell finds the export by its name")]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn lockgate_loaded(index: usize) -> usize {
+            STATE.with_borrow_mut(|state| {
+                state.loaded(index);
                 state.buffers.response()
             })
         }

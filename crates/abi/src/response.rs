@@ -75,11 +75,17 @@ fn lossy(bytes: Bytes<'_>, at: usize) -> Result<(String, usize), Malformed> {
 /// Starts a response: the header, its length still open.
 pub(crate) fn begin(out: &mut Vec<u8>, bundle_version: u64, digest: &[u8; 32]) {
     out.clear();
+    out.extend_from_slice(&header(bundle_version, digest));
+}
+
+/// A response's header.
+#[inline]
+pub(crate) fn header(bundle_version: u64, digest: &[u8; 32]) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     put_u32(&mut header, 0, len32(HEADER));
     put_u64(&mut header, 16, bundle_version);
     put_digest(&mut header, 24, digest);
-    out.extend_from_slice(&header);
+    header
 }
 
 /// Writes the response of a successful load: a bundle with its version, or a package with the handle it got.

@@ -48,6 +48,12 @@ impl AlignedBytes {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 
+    /// The bytes by fours, rounded up to whole lines of 64; those behind the last byte mean nothing.
+    #[inline(always)]
+    pub fn as_words(&self) -> &[[u8; 4]] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
     /// The bytes, to be written.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]

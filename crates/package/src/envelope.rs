@@ -353,6 +353,12 @@ impl Envelope {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// The same by fours; those behind the last byte mean nothing.
+    #[inline(always)]
+    pub fn as_words(&self) -> &[[u8; 4]] {
+        self.bytes.as_words()
+    }
 }
 
 /// Collects sections and seals them into an envelope.

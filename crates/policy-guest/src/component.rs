@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use lockgate_abi::Failure;
+use lockgate_abi::{ContextFields, Failure};
 use lockgate_package::{AlignedBytes, Digest};
 use lockgate_policy::{Attribute, ShadowLimits};
 
@@ -44,6 +44,19 @@ pub(crate) struct ContextParts {
     pub(crate) session: Option<String>,
     pub(crate) variant: Option<String>,
     pub(crate) attributes: Vec<(String, Attribute)>,
+}
+
+impl ContextParts {
+    fn fields(&self) -> ContextFields<'_> {
+        ContextFields {
+            route: &self.route,
+            user: self.user.as_deref(),
+            symbol: self.symbol.as_deref(),
+            tenant: self.tenant.as_deref(),
+            session: self.session.as_deref(),
+            variant: self.variant.as_deref(),
+        }
+    }
 }
 
 impl OwnedContext {
@@ -324,9 +337,18 @@ impl GuestDecision for OwnedDecision {
     }
 }
 
-struct OwnedBundle(lockgate_policy::Bundle);
+/// A bundle that was loaded through this world; `None` stands for the one that the module was baked with.
+struct OwnedBundle(Option<lockgate_policy::Bundle>);
 
 impl OwnedBundle {
+    fn with<R>(&self, ask: impl FnOnce(&lockgate_policy::Bundle) -> R) -> R {
+        crate::flat::with_bundle(|baked| match self.0.as_ref().or(baked) {
+            Some(bundle) => ask(bundle),
+            // A handle without a bundle is given out when there is a baked one, and an instance never loses that.
+            None => std::process::abort(),
+        })
+    }
+
     fn decide_one(
         &self,
         context: &OwnedContext,
@@ -338,10 +360,12 @@ impl OwnedBundle {
         if let Some(mark) = context.user.as_deref().and_then(lockgate_abi::fault::Mark::of_user) {
             mark.act();
         }
-        match self.0.decide(&View::of_parts(&context), now, unavailable) {
-            Ok(decision) => Ok(Decision::new(OwnedDecision::from(&decision))),
-            Err(_) => Err(crate::unknown_route().into()),
-        }
+        self.with(|bundle| {
+            match bundle.decide(&View::of_parts(&context.fields(), &context), now, unavailable) {
+                Ok(decision) => Ok(Decision::new(OwnedDecision::from(&decision))),
+                Err(_) => Err(crate::unknown_route().into()),
+            }
+        })
     }
 }
 
@@ -354,23 +378,27 @@ impl GuestBundle for OwnedBundle {
         let bundle = AlignedBytes::copy_of(&bytes);
         drop(bytes);
         let objects = objects.into_iter().map(|object| AlignedBytes::copy_of(&object)).collect();
-        Ok(Bundle::new(Self(crate::load(bundle, objects)?)))
+        Ok(Bundle::new(Self(Some(crate::load(bundle, objects)?))))
+    }
+
+    fn baked() -> Option<Bundle> {
+        crate::flat::with_bundle(|baked| baked.map(|_| ())).map(|()| Bundle::new(Self(None)))
     }
 
     fn version(&self) -> u64 {
-        self.0.version()
+        self.with(lockgate_policy::Bundle::version)
     }
 
     fn digest(&self) -> Vec<u8> {
-        self.0.digest().0.to_vec()
+        self.with(|bundle| bundle.digest().0.to_vec())
     }
 
     fn parent(&self) -> Option<Vec<u8>> {
-        self.0.parent().map(|digest| digest.0.to_vec())
+        self.with(|bundle| bundle.parent().map(|digest| digest.0.to_vec()))
     }
 
     fn routes(&self) -> Vec<String> {
-        self.0.routes().map(|route| route.name().to_owned()).collect()
+        self.with(|bundle| bundle.routes().map(|route| route.name().to_owned()).collect())
     }
 
     fn decide(

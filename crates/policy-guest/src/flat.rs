@@ -8,7 +8,7 @@ use lockgate_abi::{
     ShadowRecord, TooLarge, write_failure, write_loaded,
 };
 use lockgate_package::AlignedBytes;
-use lockgate_policy::{Bundle, Decision, ShadowView};
+use lockgate_policy::{Bundle, Choice, Decision, ShadowView};
 
 use crate::view::View;
 
@@ -25,6 +25,11 @@ thread_local! {
 }
 
 lockgate_abi::flat_exports!(lockgate_decide => decide);
+
+/// Gives the bundle that this instance holds, through `lockgate_load` or from a baked image.
+pub(crate) fn with_bundle<R>(use_it: impl FnOnce(Option<&Bundle>) -> R) -> R {
+    STATE.with_borrow_mut(|state| use_it(state.bundle.as_ref()))
+}
 
 impl State {
     fn load(&mut self, len: usize) {
@@ -49,6 +54,14 @@ impl State {
         }
     }
 
+    fn loaded(&mut self, index: usize) {
+        let output = &mut self.buffers.output;
+        match self.bundle.as_ref().filter(|_| index == 0) {
+            Some(bundle) => write_loaded(output, 0, bundle.version(), &bundle.digest().0),
+            None => write_failure(output, ErrorCode::NotLoaded, "no bundle is loaded", ""),
+        }
+    }
+
     fn decide(&mut self, len: usize) {
         let Some((request, output)) = self.buffers.request(len) else { return };
         let Some(bundle) = &self.bundle else {
@@ -63,12 +76,7 @@ impl State {
             Ok(request) => request,
             Err(error) => return write_failure(output, ErrorCode::MalformedRequest, &error.to_string(), ""),
         };
-        let answered = if request.compact {
-            answer_compactly(bundle, &request, output)
-        } else {
-            answer_in_full(bundle, &request, output)
-        };
-        match answered {
+        match answer(bundle, &request, output) {
             Ok(()) => {}
             Err(Refused::Malformed(error)) => {
                 write_failure(output, ErrorCode::MalformedRequest, &error.to_string(), "");
@@ -122,56 +130,61 @@ impl From<TooLarge> for Refused {
     }
 }
 
-fn answer_compactly(
-    bundle: &Bundle,
-    request: &DecideRequest<'_>,
-    output: &mut Vec<u8>,
-) -> Result<(), Refused> {
+fn answer(bundle: &Bundle, request: &DecideRequest<'_>, output: &mut Vec<u8>) -> Result<(), Refused> {
     let (version, digest) = (bundle.version(), bundle.digest().0);
-    let mut response = DecideResponseWriter::compact(output, version, &digest, request.context_limit())?;
-    for context in request.contexts() {
-        match bundle.decide(&View::of_record(context?), request.now_ms, request.unavailable) {
-            Ok(decision) => response.compact_decision(&compact(&decision))?,
-            Err(_) => response.compact_unknown_route()?,
-        }
-    }
-    Ok(response.finish()?)
-}
-
-fn answer_in_full(bundle: &Bundle, request: &DecideRequest<'_>, output: &mut Vec<u8>) -> Result<(), Refused> {
-    let mut response = DecideResponseWriter::new(output, bundle.version(), &bundle.digest().0);
-    for context in request.contexts() {
-        match bundle.decide(&View::of_record(context?), request.now_ms, request.unavailable) {
-            Ok(decision) => response.decision(&record(&decision), shadows(&decision))?,
+    let mut response = if request.compact {
+        DecideResponseWriter::compact(output, version, &digest, request.context_limit())?
+    } else {
+        DecideResponseWriter::new(output, version, &digest)
+    };
+    let mut choice = Choice::EMPTY;
+    request.each(|context| {
+        match bundle.choose(&View::of_record(context), request.now_ms, request.unavailable, &mut choice) {
+            Ok(()) if request.compact => response.compact_decision(&compact(&choice))?,
+            Ok(()) => answer_in_full(&mut response, bundle, &choice)?,
+            Err(_) if request.compact => response.compact_unknown_route()?,
             Err(_) => response.unknown_route()?,
         }
-    }
+        Ok::<(), Refused>(())
+    })?;
     Ok(response.finish()?)
 }
 
-fn compact(decision: &Decision<'_>) -> CompactDecision {
+#[inline(never)]
+fn answer_in_full(
+    response: &mut DecideResponseWriter<'_>,
+    bundle: &Bundle,
+    choice: &Choice,
+) -> Result<(), TooLarge> {
+    let decision = bundle.decision(choice);
+    response.decision(&record(choice, &decision), shadows(&decision))
+}
+
+#[inline]
+fn compact(choice: &Choice) -> CompactDecision {
+    let some = |number: u32| (number != Choice::NONE).then_some(number);
     CompactDecision {
-        reason: decision.reason.number(),
-        step: decision.step.number(),
-        unit_missing: decision.unit_missing,
-        holdout: decision.holdout,
-        washout: decision.washout,
-        unavailable: decision.unavailable,
-        route_index: decision.route_index,
-        variant_index: decision.variant_index,
-        intended_index: decision.intended_index,
-        target_index: decision.target_index,
-        bucket: decision.bucket,
-        stage: decision.stage,
-        window: decision.window,
-        shadow_mask: decision.shadow_mask,
+        reason: choice.reason.number(),
+        step: choice.step,
+        unit_missing: choice.flags & Choice::UNIT_MISSING != 0,
+        holdout: choice.flags & Choice::HOLDOUT != 0,
+        washout: choice.flags & Choice::WASHOUT != 0,
+        unavailable: choice.flags & Choice::UNAVAILABLE != 0,
+        route_index: choice.route,
+        variant_index: choice.variant,
+        intended_index: some(choice.intended),
+        target_index: some(choice.target),
+        bucket: some(choice.bucket),
+        stage: some(choice.stage),
+        window: some(choice.window),
+        shadow_mask: choice.shadows,
     }
 }
 
-fn record<'a>(decision: &Decision<'a>) -> DecisionRecord<'a> {
+fn record<'a>(choice: &Choice, decision: &Decision<'a>) -> DecisionRecord<'a> {
     let (route, variant) = (decision.route(), decision.variant());
     DecisionRecord {
-        compact: compact(decision),
+        compact: compact(choice),
         placement: variant.placement.number(),
         variant: variant.name,
         model: variant.model,

@@ -6,31 +6,24 @@ use lockgate_policy::{Attribute, AttributeValue, Context};
 use crate::component::ContextParts;
 
 pub(crate) struct View<'a> {
-    fields: ContextFields<'a>,
+    fields: &'a ContextFields<'a>,
     attributes: Attributes<'a>,
 }
 
 enum Attributes<'a> {
     /// Where they lie in the request.
-    Record(ContextRecord<'a>),
+    Record(&'a ContextRecord<'a>),
     List(&'a [(String, Attribute)]),
 }
 
 impl<'a> View<'a> {
     #[inline]
-    pub(crate) fn of_record(record: ContextRecord<'a>) -> Self {
-        Self { fields: record.fields, attributes: Attributes::Record(record) }
+    pub(crate) fn of_record(record: &'a ContextRecord<'a>) -> Self {
+        Self { fields: &record.fields, attributes: Attributes::Record(record) }
     }
 
-    pub(crate) fn of_parts(context: &'a ContextParts) -> Self {
-        let fields = ContextFields {
-            route: &context.route,
-            user: context.user.as_deref(),
-            symbol: context.symbol.as_deref(),
-            tenant: context.tenant.as_deref(),
-            session: context.session.as_deref(),
-            variant: context.variant.as_deref(),
-        };
+    /// `fields` are those of `context`.
+    pub(crate) fn of_parts(fields: &'a ContextFields<'a>, context: &'a ContextParts) -> Self {
         Self { fields, attributes: Attributes::List(&context.attributes) }
     }
 }

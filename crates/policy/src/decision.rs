@@ -2,7 +2,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::format::NONE;
 use crate::bundle::{Bundle, RouteView, ShadowView, VariantView};
+use crate::evaluate::Choice;
 
 /// Which variant serves a request, and why. Deciding finds places only; the methods read what lies there in the bundle.
 #[derive(Clone, Copy)]
@@ -40,25 +42,25 @@ pub struct Decision<'b> {
 }
 
 impl<'b> Decision<'b> {
-    /// The decision for the variant at this place, as long as no step has said otherwise.
     #[inline]
-    pub(crate) fn new(bundle: &'b Bundle, route_index: u32, variant_index: u32) -> Self {
+    pub(crate) fn new(bundle: &'b Bundle, choice: &Choice) -> Self {
+        let some = |number: u32| (number != NONE).then_some(number);
         Self {
             bundle,
-            route_index,
-            variant_index,
-            reason: Reason::Default,
-            step: Step::Default,
-            bucket: None,
-            stage: None,
-            window: None,
-            unit_missing: false,
-            holdout: false,
-            washout: false,
-            unavailable: false,
-            intended_index: None,
-            target_index: None,
-            shadow_mask: 0,
+            route_index: choice.route,
+            variant_index: choice.variant,
+            reason: choice.reason,
+            step: Step::from_number(choice.step).unwrap_or(Step::Default),
+            bucket: some(choice.bucket),
+            stage: some(choice.stage),
+            window: some(choice.window),
+            unit_missing: choice.flags & Choice::UNIT_MISSING != 0,
+            holdout: choice.flags & Choice::HOLDOUT != 0,
+            washout: choice.flags & Choice::WASHOUT != 0,
+            unavailable: choice.flags & Choice::UNAVAILABLE != 0,
+            intended_index: some(choice.intended),
+            target_index: some(choice.target),
+            shadow_mask: choice.shadows,
         }
     }
 

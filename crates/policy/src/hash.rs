@@ -1,7 +1,7 @@
 //! The hash behind every sticky split. `docs/hashing.md` specifies it for auditors; change neither alone.
 
 use crate::bundle::format::MAX_SWITCHBACK_VARIANTS;
-use crate::message::{Message, hash};
+use crate::message::{Message, Prefix, hash};
 
 /// The number of buckets of a layer; a share of one bucket is 0.001 %.
 pub const BUCKETS: u32 = 100_000;
@@ -133,22 +133,26 @@ const SWITCHBACK_DOMAIN: &[u8] = b"lockgate/switchback/1";
 /// The bucket, 0 … 99 999, of a unit in the layer with this salt. `parts` are the unit's parts in the order in which the
 /// policy lists them; most units have one.
 pub fn bucket<'a>(salt: &str, parts: impl IntoIterator<Item = &'a str>) -> u32 {
-    let BucketPrefix(mut message) = BucketPrefix::new(salt);
+    let mut message = beginning(salt);
     parts.into_iter().for_each(|part| message.text(part.as_bytes()));
     bucket_of(message.hash())
 }
 
+fn beginning(salt: &str) -> Message {
+    let mut message = Message::new();
+    message.bytes(BUCKET_DOMAIN);
+    message.text(salt.as_bytes());
+    message
+}
+
 /// What the messages of all units of a layer begin with.
 #[derive(Clone)]
-pub(crate) struct BucketPrefix(Message);
+pub(crate) struct BucketPrefix(Prefix);
 
 impl BucketPrefix {
     /// The beginning in the layer with this salt.
     pub(crate) fn new(salt: &str) -> Self {
-        let mut message = Message::new();
-        message.bytes(BUCKET_DOMAIN);
-        message.text(salt.as_bytes());
-        Self(message)
+        Self(Prefix::new(beginning(salt)))
     }
 
     /// The bucket of a unit of one part.
@@ -183,6 +187,15 @@ pub(crate) fn turn(seed: &str, parts: &[&str], block: u64, place: u32, variants:
     let order = |variant: u32| (hashes.get(variant as usize).copied(), variant);
     let rank = |variant: u32| (0..variants).filter(|other| order(*other) < order(variant)).count();
     (0..variants).find(|variant| rank(*variant) == place as usize).unwrap_or_default()
+}
+
+/// One bit of 64, drawn from a text's length, first and last byte: what tells most texts from the few members of a set.
+#[inline]
+pub(crate) fn probe(text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return 1 };
+    let number = bytes.len() + 5 * usize::from(*first) + 11 * usize::from(*last);
+    1 << (number as u64 & 63)
 }
 
 /// The hash that places a text in a set's table and in a list's shards: XXH64 with seed 0.

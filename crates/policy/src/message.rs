@@ -95,55 +95,62 @@ impl Message {
         let hash = words.fold(begin(&self.lanes, self.len), |hash, word| step(hash, *word));
         end(hash, self.rest, self.bits)
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn hash_with_long(&self, text: &[u8]) -> u64 {
-        let mut message = self.clone();
-        message.text(text);
-        message.hash()
+/// A message that texts are put behind, one at a time. What does not depend on the text is computed once.
+#[derive(Clone)]
+pub(crate) struct Prefix {
+    message: Message,
+    /// The hash of the message's whole stripes.
+    begun: u64,
+    /// A text shorter than this ends before the next stripe does.
+    room: usize,
+}
+
+impl Prefix {
+    pub(crate) fn new(message: Message) -> Self {
+        let behind = 8 * message.held + message.bits as usize / 8;
+        // The text's length takes four bytes.
+        let room = 28_usize.saturating_sub(behind);
+        let begun = if message.len < 32 { PRIME_5 } else { merge(&message.lanes) };
+        Self { message, begun, room }
     }
 
-    /// The hash of the message with a text behind it and before that its length. Nothing is written but a few words on the
-    /// stack, which is why short texts, as nearly all are, take this way.
+    /// The hash of the message with a text behind it and before that its length.
     #[inline]
     pub(crate) fn hash_with(&self, text: &[u8]) -> u64 {
-        const ROOM: usize = 16;
-        // What is held, the length, and the text fit.
-        if text.len() > 8 * (ROOM - 5) {
+        if text.len() >= self.room {
             return self.hash_with_long(text);
         }
-        let mut words = [0; ROOM];
-        let [first, second, third, _] = self.words;
-        (words[0], words[1], words[2]) = (first, second, third);
-        let (mut count, mut rest, mut bits) = (self.held, self.rest, self.bits);
+        let Message { words, held, mut rest, mut bits, len, .. } = self.message;
+        let number = text.len() as u64;
+        let mut hash = self.begun.wrapping_add(len).wrapping_add(4).wrapping_add(number);
+        for word in words.iter().take(held) {
+            hash = step(hash, *word);
+        }
         let mut put = |number: u64, width: u32| {
             let word = rest | number << (bits & 63);
-            let total = bits + width;
-            if total < 64 {
-                (rest, bits) = (word, total);
+            bits += width;
+            if bits < 64 {
+                rest = word;
             } else {
-                words[count % ROOM] = word;
-                count += 1;
-                (rest, bits) = (above(number, bits), total - 64);
+                hash = step(hash, word);
+                bits -= 64;
+                rest = above(number, bits.wrapping_sub(width));
             }
         };
         let (chunks, tail) = text.as_chunks::<8>();
-        put(text.len() as u64, 32);
+        put(number, 32);
         chunks.iter().for_each(|chunk| put(u64::from_le_bytes(*chunk), 64));
         put(low_bytes(text, tail), 8 * tail.len() as u32);
-
-        let mut lanes = self.lanes;
-        let mut words = words.get(..count).unwrap_or_default();
-        while let Some((stripe, behind)) = words.split_first_chunk::<4>() {
-            for (lane, word) in lanes.iter_mut().zip(stripe) {
-                *lane = round(*lane, *word);
-            }
-            words = behind;
-        }
-        let len = self.len.wrapping_add(4).wrapping_add(text.len() as u64);
-        let hash = words.iter().fold(begin(&lanes, len), |hash, word| step(hash, *word));
         end(hash, rest, bits)
+    }
+
+    #[inline(never)]
+    fn hash_with_long(&self, text: &[u8]) -> u64 {
+        let mut message = self.message.clone();
+        message.text(text);
+        message.hash()
     }
 }
 
@@ -168,6 +175,12 @@ fn begin(lanes: &[u64; 4], len: u64) -> u64 {
     if len < 32 {
         return PRIME_5.wrapping_add(len);
     }
+    merge(lanes).wrapping_add(len)
+}
+
+/// The hash of the accumulators alone.
+#[inline]
+fn merge(lanes: &[u64; 4]) -> u64 {
     let [a, b, c, d] = *lanes;
     let sum = a
         .rotate_left(1)
@@ -175,7 +188,7 @@ fn begin(lanes: &[u64; 4], len: u64) -> u64 {
         .wrapping_add(c.rotate_left(12))
         .wrapping_add(d.rotate_left(18));
     let merge = |hash: u64, lane: u64| (hash ^ round(0, lane)).wrapping_mul(PRIME_1).wrapping_add(PRIME_4);
-    merge(merge(merge(merge(sum, a), b), c), d).wrapping_add(len)
+    merge(merge(merge(merge(sum, a), b), c), d)
 }
 
 /// Adds a word behind the last stripe.
@@ -250,7 +263,8 @@ mod tests {
                 let mut message = Message::new();
                 message.bytes(before);
                 let whole = [before, &(len as u32).to_le_bytes(), text].concat();
-                assert_eq!(message.hash_with(text), xxh64(&whole, 0), "{len} bytes behind {cut}");
+                let prefix = Prefix::new(message);
+                assert_eq!(prefix.hash_with(text), xxh64(&whole, 0), "{len} bytes behind {cut}");
             }
         }
     }

@@ -530,6 +530,8 @@ sections! {
             members: Span,
             /// In `set-slots`; a power of two of them, or none.
             slots: Span,
+            /// The [`probe`](crate::hash::probe)s of the members: a text whose bit is missing is no member.
+            probes: u64,
         }
         /// A member of a set.
         SetMember = "set-members" { text: Text }
@@ -839,9 +841,14 @@ impl MomentRelation {
 
 impl Target {
     /// The step of the precedence.
-    #[inline]
     pub(crate) fn step(&self) -> Option<crate::Step> {
-        crate::Step::from_number((self.code & 0xff) as u8)
+        crate::Step::from_number(self.step_number())
+    }
+
+    /// The number of the step of the precedence.
+    #[inline]
+    pub(crate) fn step_number(&self) -> u8 {
+        (self.code & 0xff) as u8
     }
 
     /// What it serves.

@@ -241,6 +241,11 @@ impl Bundle {
         self.envelope.as_bytes()
     }
 
+    /// The unit lists that the bundle was loaded with, without those that it does not need.
+    pub fn list_objects(&self) -> &[ListObject] {
+        &self.objects
+    }
+
     /// The policy that was compiled, in its canonical source form, when the bundle carries it.
     pub fn source(&self) -> Option<&str> {
         let source = self.reader().section(Section::Source);

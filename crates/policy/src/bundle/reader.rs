@@ -2,6 +2,7 @@
 
 use super::Bundle;
 use super::format::{Map, NONE, Record, Section, Set, SetMember, SetSlot, Span, Text};
+use crate::hash::probe;
 
 /// A table's place in the bundle.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,8 +24,7 @@ pub(crate) struct Reader<'b> {
 impl<'b> Reader<'b> {
     #[inline]
     pub(super) fn new(bundle: &'b Bundle) -> Self {
-        let (words, _) = bundle.envelope.as_bytes().as_chunks::<4>();
-        Self { bundle, words }
+        Self { bundle, words: bundle.envelope.as_words() }
     }
 
     /// The bundle.
@@ -87,14 +87,8 @@ impl<'b> Reader<'b> {
     /// Whether a text is this one.
     #[inline]
     pub(crate) fn is(self, text: Text, other: &str) -> bool {
-        let start = text.start as usize;
-        text.len as usize == other.len()
-            && self
-                .bundle
-                .texts
-                .as_bytes()
-                .get(start..start.wrapping_add(other.len()))
-                .is_some_and(|bytes| same(bytes, other.as_bytes()))
+        let part = |len: usize| self.bundle.texts.as_bytes().get(text.start as usize..)?.get(..len);
+        text.len as usize == other.len() && part(other.len()).is_some_and(|part| same(part, other.as_bytes()))
     }
 
     /// The members of a set.
@@ -108,14 +102,34 @@ impl<'b> Reader<'b> {
     #[inline]
     pub(crate) fn find(self, set: u32, text: &str, hash: impl FnOnce() -> u64) -> Option<u32> {
         let set: Set = self.get(set);
-        if set.slots.is_empty() {
-            let mut members = self.list::<SetMember>(set.members);
-            return members.position(|member| self.is(member.text, text)).map(|place| place as u32);
+        if set.probes & probe(text) == 0 {
+            None
+        } else if set.slots.is_empty() {
+            self.find_among(set.members, text)
+        } else {
+            self.find_in_slots(&set, text, hash())
         }
-        self.find_in_slots(&set, text, hash())
     }
 
-    fn find_in_slots(self, set: &Set, text: &str, hash: u64) -> Option<u32> {
+    /// The place of `text` among these members of a set, which are few.
+    #[inline]
+    pub(crate) fn find_among(self, members: Span, text: &str) -> Option<u32> {
+        let start =
+            self.table(SetMember::SECTION).start.wrapping_add((members.start as usize).wrapping_mul(2));
+        let (pairs, _) = self.words.get(start..)?.as_chunks::<2>();
+        let pairs = pairs.get(..members.count as usize)?;
+        for (member, place) in pairs.iter().zip(0..) {
+            let [start, len] = member.map(u32::from_le_bytes);
+            if self.is(Text { start, len }, text) {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// The place of `text`, whose [`set_hash`](crate::hash::set_hash) is `hash`, in a set with a table.
+    #[inline(never)]
+    pub(crate) fn find_in_slots(self, set: &Set, text: &str, hash: u64) -> Option<u32> {
         // The number of slots is a power of two, so the mask keeps the hash's lower bits.
         let mask = set.slots.count.wrapping_sub(1);
         let (first, upper) = (hash as u32 & mask, (hash >> 32) as u32);

@@ -2,7 +2,9 @@
 
 use lockgate_package::{Digest, Signature};
 
-use super::format::{Label, Layer, Model, NONE, ROUTE_ENABLED, Route, RouteText, Section, Shadow, Variant};
+use super::format::{
+    Label, Layer, Model, NONE, ROUTE_ENABLED, Route, RouteText, Section, Shadow, VARIANT_DISABLED, Variant,
+};
 use super::{LoadError, Reader};
 use crate::decision::{Placement, ShadowLimits};
 
@@ -141,14 +143,17 @@ pub struct VariantView<'b> {
     pub placement: Placement,
     /// What the caller receives beside the prediction, JSON text.
     pub payload: Option<&'b str>,
+    /// Whether it is enabled; instead of a disabled one its fallbacks serve.
+    pub enabled: bool,
 }
 
 impl<'b> VariantView<'b> {
     #[inline]
     fn new(reader: Reader<'b>, place: u32) -> Self {
-        let Variant { name, model, payload, .. } = reader.get(place);
+        let Variant { name, model, payload, flags, .. } = reader.get(place);
         let ModelView { name: model, version, digest, placement } = ModelView::new(reader, model);
-        Self { name: reader.text(name), model, version, digest, placement, payload: reader.optional(payload) }
+        let (name, payload) = (reader.text(name), reader.optional(payload));
+        Self { name, model, version, digest, placement, payload, enabled: flags & VARIANT_DISABLED == 0 }
     }
 }
 

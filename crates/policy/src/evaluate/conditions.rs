@@ -1,37 +1,40 @@
 //! Whether a condition holds: a program of tests, each of which says where to go next.
 
-use super::{Evaluation, Observer, hash_of, texts};
+use super::{Choice, Evaluation, Observer, texts};
 use crate::bundle::format::{
     ACCEPT, Attribute, Instruction, REJECT, Route, Segment, Slice, Span, Subject, Test, TextTest,
 };
 use crate::clock;
 use crate::context::{AttributeValue, Context, Field};
-use crate::decision::Decision;
 use crate::hash::set_hash;
 use crate::moment;
 
 impl<'b, C: Context + ?Sized, O: Observer> Evaluation<'b, '_, C, O> {
-    /// Runs a program, which is that of `segment` if there is one. Jumps lead forward only, so every instruction runs once
-    /// at most. An empty program holds.
+    /// Whether the condition holds; an empty one does.
     #[inline]
-    pub(super) fn holds(&mut self, program: Span, segment: Option<u32>) -> bool {
-        program.is_empty() || self.run(program, segment)
+    pub(super) fn holds(&mut self, program: Span) -> bool {
+        program.is_empty() || self.run(program, None)
     }
 
+    /// The same for the condition of a target. Nearly all of them ask one thing, whether one field is in one set.
+    #[inline(always)]
+    pub(super) fn target_holds(&mut self, program: Span) -> bool {
+        if program.count != 1 {
+            return self.holds(program);
+        }
+        let instruction: Instruction = self.reader.get(program.start);
+        let result = self.test(&instruction, None);
+        (if result { instruction.on_true } else { instruction.on_false }) == ACCEPT
+    }
+
+    /// Runs a program, which is that of `segment` if there is one. Jumps lead forward only, so every instruction runs once
+    /// at most.
+    #[inline(never)]
     fn run(&mut self, program: Span, segment: Option<u32>) -> bool {
         let mut at = 0;
         while at < program.count {
             let instruction: Instruction = self.reader.get(program.start.wrapping_add(at));
-            let result = match instruction.field_in() {
-                // Nearly all tests are of this kind.
-                Some((field, set)) => {
-                    let result = self.field_in(field, set);
-                    let test = Test::Text(Subject::Field(field), TextTest::In(set));
-                    self.observer.test(test, segment, result);
-                    result
-                }
-                None => self.test(&instruction, segment),
-            };
+            let result = self.test(&instruction, segment);
             at = match if result { instruction.on_true } else { instruction.on_false } {
                 ACCEPT => return true,
                 REJECT => return false,
@@ -42,16 +45,27 @@ impl<'b, C: Context + ?Sized, O: Observer> Evaluation<'b, '_, C, O> {
         false
     }
 
+    #[inline(always)]
+    fn test(&mut self, instruction: &Instruction, segment: Option<u32>) -> bool {
+        match instruction.field_in() {
+            Some((field, set)) => {
+                let result = self.field_in(field, set);
+                let test = Test::Text(Subject::Field(field), TextTest::In(set));
+                self.observer.test(test, segment, result);
+                result
+            }
+            None => self.other_test(instruction, segment),
+        }
+    }
+
     /// Whether a field's value is in a set.
     #[inline]
     fn field_in(&mut self, field: Field, set: u32) -> bool {
-        let Some(text) = field.of(self.context) else { return false };
-        let hashes = &mut self.hashes;
-        self.reader.find(set, text, || hash_of(hashes, field, text)).is_some()
+        field.of(self.context).is_some_and(|text| self.find_in(set, field, text).is_some())
     }
 
     #[inline(never)]
-    fn test(&mut self, instruction: &Instruction, segment: Option<u32>) -> bool {
+    fn other_test(&mut self, instruction: &Instruction, segment: Option<u32>) -> bool {
         let Some(test) = Test::of(instruction) else { return false };
         let result = self.result(test);
         self.observer.test(test, segment, result);
@@ -63,11 +77,11 @@ impl<'b, C: Context + ?Sized, O: Observer> Evaluation<'b, '_, C, O> {
             Test::Text(Subject::Field(field), TextTest::In(set)) => self.field_in(field, set),
             Test::Text(Subject::Field(field), test) => {
                 let Some(text) = field.of(self.context) else { return false };
-                let hashes = &mut self.hashes;
                 match test {
                     TextTest::Present => true,
                     TextTest::Listed(list) => {
-                        self.reader.bundle().lists(list, text, hash_of(hashes, field, text))
+                        let hash = self.hash_of(field, text);
+                        self.reader.bundle().lists(list, text, hash)
                     }
                     test => texts::holds(self.reader, test, text),
                 }
@@ -132,10 +146,10 @@ impl<'b, C: Context + ?Sized, O: Observer> Evaluation<'b, '_, C, O> {
         let mut observer = ();
         let Some(mut inner) = self.inner(&mut observer) else { return false };
         let Some(index) = inner.definition(name) else { return false };
+        let mut choice = Choice::EMPTY;
+        inner.choose(index, &mut choice);
         let route: Route = self.reader.get(index);
-        let mut decision = Decision::new(self.reader.bundle(), index, route.baseline);
-        inner.serves(&route, &mut decision);
-        let served = self.reader.text(self.variant(&route, decision.variant_index).name);
+        let served = self.reader.text(self.variant(&route, choice.variant).name);
         self.reader.find(variants, served, || set_hash(served)).is_some()
     }
 }

@@ -7,12 +7,12 @@ mod texts;
 
 use crate::bundle::format::{
     Holdout, MAX_PREREQUISITES, NONE, Name, Override, OverrideValue, ROUTE_ENABLED, ROUTE_NAMES, Request,
-    Route, RouteHoldout, ScopedRoute, Shadow, Target, Tenant, Test, VariantPlace, Window,
+    Route, RouteHoldout, ScopedRoute, Set, Shadow, Target, Tenant, Test, VariantPlace, Window,
 };
 use crate::bundle::{Bundle, Reader, RouteView};
 use crate::context::{Context, Field};
 use crate::decision::{Decision, Reason, Step, UnknownRoute};
-use crate::hash::set_hash;
+use crate::hash::{probe, set_hash};
 pub(crate) use shadows::ShadowOutcome;
 
 impl Bundle {
@@ -30,7 +30,29 @@ impl Bundle {
         now_ms: i64,
         unavailable: &[[u8; 32]],
     ) -> Result<Decision<'_>, UnknownRoute> {
-        decide(self, context, now_ms, unavailable, &mut ())
+        choose(self, context, now_ms, unavailable, &mut ()).map(|choice| self.decision(&choice))
+    }
+
+    /// Decides and leaves it at numbers, which is what the flat entry point hands on. They are written to `choice`, which says nothing
+    /// after an error.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    #[inline]
+    pub fn choose<C: Context + ?Sized>(
+        &self,
+        context: &C,
+        now_ms: i64,
+        unavailable: &[[u8; 32]],
+        choice: &mut Choice,
+    ) -> Result<(), UnknownRoute> {
+        choose_into(self, context, now_ms, unavailable, &mut (), choice)
+    }
+
+    /// The decision that a choice made with this bundle stands for.
+    #[inline]
+    pub fn decision(&self, choice: &Choice) -> Decision<'_> {
+        Decision::new(self, choice)
     }
 
     /// The definition of the context's route that [`decide`](Self::decide) would take; `None` where it would say that there
@@ -96,6 +118,61 @@ pub(crate) enum Outcome {
     Turn { window: u64, washout: bool },
 }
 
+/// A [`Decision`] as numbers alone. What its fields mean is said there; [`NONE`](Self::NONE) stands for what there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// The place of the route's definition.
+    pub route: u32,
+    /// The variant's place among the route's.
+    pub variant: u32,
+    /// Why this variant.
+    pub reason: Reason,
+    /// A [`Step`]'s number.
+    pub step: u8,
+    /// The bits [`UNIT_MISSING`](Self::UNIT_MISSING), [`HOLDOUT`](Self::HOLDOUT), [`WASHOUT`](Self::WASHOUT) and
+    /// [`UNAVAILABLE`](Self::UNAVAILABLE).
+    pub flags: u8,
+    /// The unit's bucket.
+    pub bucket: u32,
+    /// The ramp's stage.
+    pub stage: u32,
+    /// The switchback's window.
+    pub window: u32,
+    /// The place of the variant that this one stands in for.
+    pub intended: u32,
+    /// The place of the rule's and the layer's names.
+    pub target: u32,
+    /// A bit for each shadow that runs.
+    pub shadows: u32,
+}
+
+impl Choice {
+    /// Nothing.
+    pub const NONE: u32 = NONE;
+    /// The default's choice, which every step adds to.
+    pub const EMPTY: Self = Self {
+        route: NONE,
+        variant: NONE,
+        reason: Reason::Default,
+        step: Step::Default as u8,
+        flags: 0,
+        bucket: NONE,
+        stage: NONE,
+        window: NONE,
+        intended: NONE,
+        target: NONE,
+        shadows: 0,
+    };
+    /// The unit that the split sticks to was missing.
+    pub const UNIT_MISSING: u8 = 1;
+    /// The unit is held out.
+    pub const HOLDOUT: u8 = 1 << 1;
+    /// A window of a switchback has only begun.
+    pub const WASHOUT: u8 = 1 << 2;
+    /// Neither the variant can serve nor one that could have stood in for it.
+    pub const UNAVAILABLE: u8 = 1 << 3;
+}
+
 /// What is being decided, and the hashes of the context's fields, computed when first needed.
 struct Evaluation<'b, 'i, C: ?Sized, O> {
     reader: Reader<'b>,
@@ -103,27 +180,39 @@ struct Evaluation<'b, 'i, C: ?Sized, O> {
     now: i64,
     unavailable: &'i [[u8; 32]],
     observer: &'i mut O,
-    hashes: [Option<u64>; Field::ALL.len()],
+    /// Which of the hashes are known, a bit for each field.
+    hashed: u8,
+    hashes: [u64; Field::ALL.len()],
     /// How many routes are waiting for this one.
     depth: u32,
 }
 
-pub(crate) fn decide<'b, C: Context + ?Sized, O: Observer>(
-    bundle: &'b Bundle,
+pub(crate) fn choose<C: Context + ?Sized, O: Observer>(
+    bundle: &Bundle,
     context: &C,
     now: i64,
     unavailable: &[[u8; 32]],
     observer: &mut O,
-) -> Result<Decision<'b>, UnknownRoute> {
+) -> Result<Choice, UnknownRoute> {
+    let mut choice = Choice::EMPTY;
+    choose_into(bundle, context, now, unavailable, observer, &mut choice).map(|()| choice)
+}
+
+/// [`choose`] without a choice that is copied from frame to frame.
+#[inline]
+fn choose_into<C: Context + ?Sized, O: Observer>(
+    bundle: &Bundle,
+    context: &C,
+    now: i64,
+    unavailable: &[[u8; 32]],
+    observer: &mut O,
+    choice: &mut Choice,
+) -> Result<(), UnknownRoute> {
     let mut evaluation = Evaluation::new(bundle, context, now, unavailable, observer);
-    let index = evaluation.resolve().ok_or(UnknownRoute)?;
-    let route: Route = evaluation.reader.get(index);
-    let mut decision = Decision::new(bundle, index, route.baseline);
-    evaluation.serves(&route, &mut decision);
-    if !route.shadows.is_empty() && route.flags & ROUTE_ENABLED != 0 {
-        decision.shadow_mask = evaluation.shadows(&route, decision.variant_index);
-    }
-    Ok(decision)
+    let route = evaluation.resolve().ok_or(UnknownRoute)?;
+    evaluation.choose(route, choice);
+    evaluation.shadows(route, choice);
+    Ok(())
 }
 
 impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
@@ -136,7 +225,8 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
         observer: &'i mut O,
     ) -> Self {
         let reader = bundle.reader();
-        Self { reader, context, now, unavailable, observer, hashes: [None; Field::ALL.len()], depth: 0 }
+        let hashes = [0; Field::ALL.len()];
+        Self { reader, context, now, unavailable, observer, hashed: 0, hashes, depth: 0 }
     }
 
     /// The place of the context's route, in the definition that it gets.
@@ -176,37 +266,39 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
     #[inline]
     fn admits(&mut self, route: u32) -> bool {
         let access = self.reader.get::<Route>(route).access;
-        let admitted = self.holds(access, None);
+        let admitted = self.holds(access);
         self.observer.definition(&RouteView::new(self.reader, route), admitted);
         admitted
     }
 
-    /// What the route gives to the context, shadows aside. `decision` is a new one.
-    #[inline]
-    fn serves(&mut self, route: &Route, decision: &mut Decision<'b>) {
-        self.choose(route, decision);
-        if !self.is_available(route, decision.variant_index) {
-            self.fall_back(route, decision);
+    /// What a definition gives to the context, shadows aside.
+    #[inline(never)]
+    fn choose(&mut self, index: u32, choice: &mut Choice) {
+        let route: Route = self.reader.get(index);
+        *choice = Choice { route: index, variant: route.baseline, ..Choice::EMPTY };
+        self.find(&route, choice);
+        if !self.is_available(&route, choice.variant) {
+            self.fall_back(&route, choice);
         }
     }
 
     /// Finds the first step that matches.
-    #[inline]
-    fn choose(&mut self, route: &Route, decision: &mut Decision<'b>) {
+    #[inline(always)]
+    fn find(&mut self, route: &Route, choice: &mut Choice) {
         if route.flags & ROUTE_ENABLED == 0 {
-            (decision.reason, decision.step) = (Reason::Disabled, Step::Disabled);
+            (choice.reason, choice.step) = (Reason::Disabled, Step::Disabled.number());
             return;
         }
         let special = !(route.overrides.is_empty() && route.requests.is_empty() && route.holdouts.is_empty());
-        if special && self.is_special(route, decision) {
+        if special && self.is_special(route, choice) {
             return;
         }
         for target in self.reader.list::<Target>(route.targets) {
             if target.window != NONE && !self.is_time(target.window) {
                 self.observer.target(&target, Outcome::OutsideWindow);
-            } else if !self.holds(target.condition, None) {
+            } else if !self.target_holds(target.condition) {
                 self.observer.target(&target, Outcome::ConditionFails);
-            } else if self.serve(route, &target, decision) {
+            } else if self.serve(route, &target, choice) {
                 return;
             }
         }
@@ -215,18 +307,19 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
 
     /// Whether an override, a permitted request or a holdout decides.
     #[inline(never)]
-    fn is_special(&mut self, route: &Route, decision: &mut Decision<'b>) -> bool {
+    fn is_special(&mut self, route: &Route, choice: &mut Choice) -> bool {
         if let Some(variant) = self.overridden(route) {
-            decision.variant_index = variant;
-            (decision.reason, decision.step) = (Reason::TargetingMatch, Step::Override);
+            choice.variant = variant;
+            (choice.reason, choice.step) = (Reason::TargetingMatch, Step::Override.number());
         } else if let Some((variant, label)) = self.requested(route) {
-            decision.variant_index = variant;
-            decision.target_index = Some(label);
-            (decision.reason, decision.step) = (Reason::TargetingMatch, Step::Override);
+            choice.variant = variant;
+            choice.target = label;
+            (choice.reason, choice.step) = (Reason::TargetingMatch, Step::Override.number());
         } else if let Some((label, bucket)) = self.held_out(route) {
-            decision.target_index = Some(label);
-            (decision.bucket, decision.holdout) = (Some(bucket), true);
-            (decision.reason, decision.step) = (Reason::Split, Step::Holdout);
+            choice.target = label;
+            choice.bucket = bucket;
+            choice.flags |= Choice::HOLDOUT;
+            (choice.reason, choice.step) = (Reason::Split, Step::Holdout.number());
         } else {
             return false;
         }
@@ -257,7 +350,7 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
             let listed = reader.list::<VariantPlace>(request.variants);
             let variant =
                 listed.map(|place| place.variant).find(|variant| self.is_called(route, *variant, wanted));
-            let permitted = variant.filter(|_| self.holds(request.members, None));
+            let permitted = variant.filter(|_| self.holds(request.members));
             self.observer.request(&request, permitted.is_some());
             if let Some(variant) = permitted {
                 return Some((variant, request.label));
@@ -284,19 +377,19 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
 
     /// Lets a fallback serve instead of a variant that cannot.
     #[cold]
-    fn fall_back(&mut self, route: &Route, decision: &mut Decision<'b>) {
-        let intended = decision.variant_index;
+    fn fall_back(&mut self, route: &Route, choice: &mut Choice) {
+        let intended = choice.variant;
         let fallbacks = self.variant(route, intended).fallbacks;
         let mut fallbacks = self.reader.list::<VariantPlace>(fallbacks).map(|place| place.variant);
         let serves = fallbacks.find(|variant| self.is_available(route, *variant));
         self.observer.fallback(intended, serves);
         match serves {
             Some(serves) => {
-                decision.variant_index = serves;
-                decision.intended_index = Some(intended);
-                decision.step = Step::Fallback;
+                choice.variant = serves;
+                choice.intended = intended;
+                choice.step = Step::Fallback.number();
             }
-            None => decision.unavailable = true,
+            None => choice.flags |= Choice::UNAVAILABLE,
         }
     }
 
@@ -314,8 +407,32 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
             return None;
         }
         let text = field.of(self.context)?;
-        let hashes = &mut self.hashes;
-        self.reader.value(map, text, || hash_of(hashes, field, text))
+        let place = self.find_in(map.set, field, text)?;
+        Some(map.values.wrapping_add(place))
+    }
+
+    /// The place among a set's members of a text, which is the field's.
+    #[inline]
+    fn find_in(&mut self, set: u32, field: Field, text: &str) -> Option<u32> {
+        let set: Set = self.reader.get(set);
+        if set.probes & probe(text) == 0 {
+            None
+        } else if set.slots.is_empty() {
+            self.reader.find_among(set.members, text)
+        } else {
+            let hash = self.hash_of(field, text);
+            self.reader.find_in_slots(&set, text, hash)
+        }
+    }
+
+    /// The hash of a field's value, computed once.
+    fn hash_of(&mut self, field: Field, text: &str) -> u64 {
+        let Some(hash) = self.hashes.get_mut(field as usize) else { return set_hash(text) };
+        if self.hashed >> field as u32 & 1 == 0 {
+            self.hashed |= 1 << field as u32;
+            *hash = set_hash(text);
+        }
+        *hash
     }
 
     /// An evaluation of another route for the same context, which nobody watches.
@@ -323,7 +440,7 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
     where
         'i: 'n,
     {
-        let Self { reader, context, now, unavailable, hashes, depth, .. } = *self;
+        let Self { reader, context, now, unavailable, hashed, hashes, depth, .. } = *self;
         // `Bundle::load` has seen to it that no route asks deeper.
         (depth < MAX_PREREQUISITES).then_some(Evaluation {
             reader,
@@ -331,17 +448,9 @@ impl<'b, 'i, C: Context + ?Sized, O: Observer> Evaluation<'b, 'i, C, O> {
             now,
             unavailable,
             observer,
+            hashed,
             hashes,
             depth: depth + 1,
         })
-    }
-}
-
-/// The hash of a field's value, computed once.
-#[inline]
-fn hash_of(hashes: &mut [Option<u64>; Field::ALL.len()], field: Field, text: &str) -> u64 {
-    match hashes.get_mut(field as usize) {
-        Some(hash) => *hash.get_or_insert_with(|| set_hash(text)),
-        None => set_hash(text),
     }
 }

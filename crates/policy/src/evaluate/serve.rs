@@ -1,6 +1,6 @@
 //! What a step serves: a variant, a split, a stage of a ramp, an experiment's share of a layer, or a window of a switchback.
 
-use super::{Evaluation, Observer, Outcome};
+use super::{Choice, Evaluation, Observer, Outcome};
 use crate::bundle::Reader;
 use crate::bundle::format::{
     Attribute, FIELDS, Interval, Kind, Layer, MAX_UNIT_PARTS, Model, NONE, Pause, RAMP_AUTOMATIC, Ramp,
@@ -9,107 +9,111 @@ use crate::bundle::format::{
 };
 use crate::clock;
 use crate::context::{AttributeValue, Context, Field};
-use crate::decision::{Decision, Reason, Step};
+use crate::decision::{Reason, Step};
 use crate::hash::turn;
 use crate::profiles::bucket_of;
 
-/// Which variant serves, why and how; or why the next step is to be looked at.
-type Served = Result<(u32, Reason, Outcome), Outcome>;
-
-impl<'b, C: Context + ?Sized, O: Observer> Evaluation<'b, '_, C, O> {
+impl<C: Context + ?Sized, O: Observer> Evaluation<'_, '_, C, O> {
     /// Gives the context what a target whose condition holds serves; false when the next one is to be looked at.
-    #[inline]
-    pub(super) fn serve(&mut self, route: &Route, target: &Target, decision: &mut Decision<'b>) -> bool {
-        let served = match target.kind() {
-            Some(Kind::Variant) => Ok((target.serve, untargeted(route, target), Outcome::Variant)),
-            Some(Kind::Split) => Ok(self.split(route, target)),
-            Some(Kind::Experiment) => self.experiment(target),
-            Some(Kind::Ramp) => Ok(self.ramp(route, target)),
-            Some(Kind::Switchback) => self.switchback(route, target),
-            None => return false,
+    #[inline(always)]
+    pub(super) fn serve(&mut self, route: &Route, target: &Target, choice: &mut Choice) -> bool {
+        let outcome = match target.kind() {
+            Some(Kind::Variant) => {
+                choice.variant = target.serve;
+                choice.reason = untargeted(route, target);
+                Outcome::Variant
+            }
+            Some(Kind::Split) => {
+                let split: Split = self.reader.get(target.serve);
+                self.split(&split, None, choice)
+            }
+            _ => self.serve_otherwise(target, choice),
         };
-        let (Ok((_, _, outcome)) | Err(outcome)) = served;
         self.observer.target(target, outcome);
-        let Ok((variant, reason, _)) = served else { return false };
-        decision.variant_index = variant;
-        decision.reason = reason;
-        decision.step = target.step().unwrap_or(Step::Default);
-        decision.target_index = (target.label != NONE).then_some(target.label);
-        match outcome {
-            Outcome::Bucket { bucket, stage } => {
-                decision.bucket = Some(bucket);
-                decision.stage = stage;
-            }
-            Outcome::UnitMissing { stage } => {
-                decision.unit_missing = true;
-                decision.stage = stage;
-            }
-            Outcome::Turn { window, washout } => {
-                // The highest number a shell can be told.
-                decision.window = Some(u32::try_from(window).unwrap_or(u32::MAX).min(u32::MAX - 1));
-                decision.washout = washout;
-            }
-            _ => {}
+        if let Outcome::PassedWithoutUnit | Outcome::PassedByBucket(_) | Outcome::PassedByTime = outcome {
+            return false;
         }
+        choice.step = target.step_number();
+        choice.target = target.label;
         true
     }
 
-    #[inline]
-    fn split(&self, route: &Route, target: &Target) -> (u32, Reason, Outcome) {
-        let split: Split = self.reader.get(target.serve);
-        match self.bucket_of(&split) {
+    /// A split, or the stage of a ramp that is one.
+    #[inline(always)]
+    fn split(&self, split: &Split, stage: Option<u32>, choice: &mut Choice) -> Outcome {
+        match self.bucket_of(split) {
             Some(bucket) => {
-                let variant = owner(self.reader, split.intervals, bucket);
-                (variant, Reason::Split, Outcome::Bucket { bucket, stage: None })
+                choice.variant = owner(self.reader, split.intervals, bucket);
+                choice.reason = Reason::Split;
+                choice.bucket = bucket;
+                Outcome::Bucket { bucket, stage }
             }
-            None => (route.baseline, Reason::Default, Outcome::UnitMissing { stage: None }),
+            // The baseline serves, for its default reason.
+            None => {
+                choice.flags |= Choice::UNIT_MISSING;
+                Outcome::UnitMissing { stage }
+            }
         }
     }
 
     #[inline(never)]
-    fn experiment(&self, target: &Target) -> Served {
+    fn serve_otherwise(&self, target: &Target, choice: &mut Choice) -> Outcome {
+        match target.kind() {
+            Some(Kind::Experiment) => self.experiment(target, choice),
+            Some(Kind::Ramp) => self.ramp(target, choice),
+            _ => self.switchback(target, choice),
+        }
+    }
+
+    fn experiment(&self, target: &Target, choice: &mut Choice) -> Outcome {
         let split: Split = self.reader.get(target.serve);
-        let bucket = self.bucket_of(&split).ok_or(Outcome::PassedWithoutUnit)?;
-        match owner(self.reader, split.intervals, bucket) {
-            NONE => Err(Outcome::PassedByBucket(bucket)),
-            variant => Ok((variant, Reason::Split, Outcome::Bucket { bucket, stage: None })),
+        let Some(bucket) = self.bucket_of(&split) else { return Outcome::PassedWithoutUnit };
+        let variant = owner(self.reader, split.intervals, bucket);
+        if variant == NONE {
+            return Outcome::PassedByBucket(bucket);
         }
+        (choice.variant, choice.reason, choice.bucket) = (variant, Reason::Split, bucket);
+        Outcome::Bucket { bucket, stage: None }
     }
 
-    #[inline(never)]
-    fn ramp(&self, route: &Route, target: &Target) -> (u32, Reason, Outcome) {
+    fn ramp(&self, target: &Target, choice: &mut Choice) -> Outcome {
         let reader = self.reader;
         let ramp: Ramp = reader.get(target.serve);
         let (number, stage) = stage_in_force(reader, &ramp, self.now);
         let first = || reader.get::<Stage>(ramp.stages.start);
         let Stage { scale, intervals, .. } = stage.unwrap_or_else(first);
-        let Some(bucket) = self.bucket(ramp.layer, ramp.unit, scale) else {
-            let outcome = Outcome::UnitMissing { stage: Some(number) };
-            return (route.baseline, Reason::Default, outcome);
-        };
-        let variant = if stage.is_some() { owner(reader, intervals, bucket) } else { ramp.from };
-        (variant, Reason::Split, Outcome::Bucket { bucket, stage: Some(number) })
+        choice.stage = number;
+        let split = Split { layer: ramp.layer, unit: ramp.unit, scale, intervals };
+        let outcome = self.split(&split, Some(number), choice);
+        if let (Outcome::Bucket { .. }, None) = (outcome, stage) {
+            choice.variant = ramp.from;
+        }
+        outcome
     }
 
-    #[inline(never)]
-    fn switchback(&self, route: &Route, target: &Target) -> Served {
+    /// The variant whose turn it is; the baseline stays while the window has only begun.
+    fn switchback(&self, target: &Target, choice: &mut Choice) -> Outcome {
         let reader = self.reader;
         let switchback: Switchback = reader.get(target.serve);
-        let since = clock::since(switchback.start, self.now);
         let over = switchback.flags & SWITCHBACK_ENDS != 0 && self.now >= switchback.end;
-        let since = since.filter(|_| !over).ok_or(Outcome::PassedByTime)?;
-        let parts = self.unit(switchback.unit).ok_or(Outcome::PassedWithoutUnit)?;
+        let since = clock::since(switchback.start, self.now).filter(|_| !over);
+        let Some(since) = since else { return Outcome::PassedByTime };
+        let Some(parts) = self.unit(switchback.unit) else { return Outcome::PassedWithoutUnit };
         // `Bundle::load` has seen to it that windows and variants are more than none.
         let count = u64::from(switchback.variants.count.max(1));
         let (window, into) = (since / switchback.window.max(1), since % switchback.window.max(1));
+        choice.reason = Reason::Split;
+        // The highest number a shell can be told.
+        choice.window = u32::try_from(window).unwrap_or(u32::MAX).min(u32::MAX - 1);
         if into < switchback.washout {
-            return Ok((route.baseline, Reason::Split, Outcome::Turn { window, washout: true }));
+            choice.flags |= Choice::WASHOUT;
+            return Outcome::Turn { window, washout: true };
         }
         let (block, place) = (window / count, (window % count) as u32);
         let turn =
             turn(reader.text(switchback.seed), parts.as_slice(), block, place, switchback.variants.count);
-        let VariantPlace { variant } = reader.get(switchback.variants.start.wrapping_add(turn));
-        Ok((variant, Reason::Split, Outcome::Turn { window, washout: false }))
+        choice.variant = reader.get::<VariantPlace>(switchback.variants.start.wrapping_add(turn)).variant;
+        Outcome::Turn { window, washout: false }
     }
 
     /// The bucket of the context's unit in a split's layer; `None` when a part of the unit is missing.
@@ -195,9 +199,9 @@ fn untargeted(route: &Route, target: &Target) -> Reason {
         && route.overrides.is_empty()
         && route.requests.is_empty()
         && route.holdouts.is_empty();
-    match target.step() {
-        Some(Step::Default) if nothing_else => Reason::Static,
-        Some(Step::Default) => Reason::Default,
+    match (target.step_number() == Step::Default.number(), nothing_else) {
+        (true, true) => Reason::Static,
+        (true, false) => Reason::Default,
         _ => Reason::TargetingMatch,
     }
 }

@@ -1,7 +1,7 @@
 //! What runs beside the variant that serves.
 
-use super::{Evaluation, Observer};
-use crate::bundle::format::{MAX_SHADOWS, Model, NONE, Route, Shadow};
+use super::{Choice, Evaluation, Observer};
+use crate::bundle::format::{MAX_SHADOWS, Model, NONE, ROUTE_ENABLED, Route, Shadow};
 use crate::context::Context;
 use crate::hash::BUCKETS;
 
@@ -25,11 +25,22 @@ pub(crate) enum ShadowOutcome {
 }
 
 impl<C: Context + ?Sized, O: Observer> Evaluation<'_, '_, C, O> {
-    /// Which of the route's shadows run beside the variant `serves`; bit 0 is the first one.
-    pub(super) fn shadows(&mut self, route: &Route, serves: u32) -> u32 {
+    /// Which of the route's shadows run beside the variant that serves.
+    #[inline(always)]
+    pub(super) fn shadows(&mut self, route: u32, choice: &mut Choice) {
+        let Route { shadows, flags, .. } = self.reader.get(route);
+        if !shadows.is_empty() && flags & ROUTE_ENABLED != 0 {
+            choice.shadows = self.running_shadows(route, choice.variant);
+        }
+    }
+
+    /// A bit for each shadow that runs; bit 0 is the first one.
+    #[inline(never)]
+    fn running_shadows(&mut self, route: u32, serves: u32) -> u32 {
+        let route: Route = self.reader.get(route);
         let mut mask = 0;
         for (shadow, index) in self.reader.list::<Shadow>(route.shadows).zip(0..MAX_SHADOWS) {
-            let outcome = self.shadow(route, serves, &shadow);
+            let outcome = self.shadow(&route, serves, &shadow);
             self.observer.shadow(index, &shadow, outcome);
             if matches!(outcome, ShadowOutcome::Runs(_)) {
                 mask |= 1 << index;
@@ -46,7 +57,7 @@ impl<C: Context + ?Sized, O: Observer> Evaluation<'_, '_, C, O> {
             ShadowOutcome::Unavailable
         } else if shadow.window != NONE && !self.is_time(shadow.window) {
             ShadowOutcome::OutsideWindow
-        } else if !self.holds(shadow.condition, None) {
+        } else if !self.holds(shadow.condition) {
             ShadowOutcome::ConditionFails
         } else {
             match self.bucket(shadow.layer, shadow.unit, BUCKETS) {

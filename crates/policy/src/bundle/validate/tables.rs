@@ -8,6 +8,7 @@ use crate::bundle::format::{
 };
 use crate::bundle::format::{HOLDOUT_NAMED, HOLDOUT_OF_LAYER};
 use crate::bundle::placement;
+use crate::hash::probe;
 use crate::semver::Version;
 
 impl Validator<'_> {
@@ -18,6 +19,9 @@ impl Validator<'_> {
         }
         for set in self.reader.all::<Set>() {
             self.range(set.members, self.reader.count::<SetMember>(), 2, section);
+            let members = self.list::<SetMember>(set.members, section);
+            let probed = |member: SetMember| set.probes & probe(self.reader.text(member.text)) != 0;
+            self.ensure(members.into_iter().all(probed), section, "a member's probe is missing");
             let slots = self.list::<SetSlot>(set.slots, section);
             let fits = set.slots.is_empty() || set.slots.count.is_power_of_two();
             self.ensure(fits, section, "the number of slots is no power of two");
