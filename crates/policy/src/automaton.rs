@@ -38,6 +38,36 @@ pub(crate) struct Automaton {
     pub(crate) data: Vec<u8>,
 }
 
+/// What follows from the data of an automaton that [`build`] has made; one of other data answers too.
+impl Automaton {
+    /// The class of a byte: bytes of one class lead everywhere to the same state.
+    pub(crate) fn class(&self, byte: u8) -> u8 {
+        self.data.get(usize::from(byte)).copied().unwrap_or_default()
+    }
+
+    /// The state after a byte.
+    pub(crate) fn next(&self, state: u32, byte: u8) -> u32 {
+        let rows = 256 + (self.states as usize).next_multiple_of(2);
+        let cell = state as usize * self.classes as usize + usize::from(self.class(byte));
+        let next = self.data.get(rows + 2 * cell..).and_then(|rest| rest.first_chunk::<2>());
+        next.map_or(NEVER, |next| u32::from(u16::from_le_bytes(*next)))
+    }
+
+    /// Whether a text that ends in this state has a match.
+    pub(crate) fn accepts(&self, state: u32) -> bool {
+        self.data.get(256 + state as usize).is_some_and(|end| *end == 1)
+    }
+
+    /// What this state has decided, whatever text follows; `None` when that is open.
+    pub(crate) fn settled(&self, state: u32) -> Option<bool> {
+        match state {
+            NEVER => Some(false),
+            FOUND => Some(true),
+            _ => None,
+        }
+    }
+}
+
 /// Whether `pattern` is an expression of the policy language whose automaton is not too large.
 ///
 /// # Errors

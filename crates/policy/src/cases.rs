@@ -1,13 +1,15 @@
 //! Test cases beside a policy: contexts, and what must be decided for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use lockgate_package::Digest;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
+use crate::attributes::inexact;
 use crate::diagnostic::{Diagnostic, Diagnostics, list_of, suggestion};
+use crate::missing::{MissingUnit, MissingUnits};
 use crate::policy::Millis;
 use crate::source::{Entry, Node, Position, Value, number, read};
 use crate::{Attribute, Bundle, Decision, Field, Reason, RequestContext, Step, moment};
@@ -43,6 +45,8 @@ const EXPECT_KEYS: &[&str] = &[
     "tenant",
     "user",
 ];
+/// What a case expects where there is no such route, or none that the context may know of.
+const UNKNOWN_ROUTE: &str = "unknown_route";
 const FLAGS: &[&str] = &["unit_missing", "holdout", "washout", "unavailable"];
 
 /// The cases of a file.
@@ -118,6 +122,9 @@ pub struct CaseResult {
     /// How many further contexts failed.
     #[serde(skip_serializing_if = "is_zero")]
     pub more: usize,
+    /// How many units of a population lacked what a step sticks to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingUnit>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
@@ -181,10 +188,11 @@ impl fmt::Display for CaseResult {
                 write!(f, "\n    decided: {}", failure.decision)?;
             }
         }
-        match self.more {
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} more contexts"),
+        if self.more > 0 {
+            write!(f, "\n  and {} more contexts", self.more)?;
         }
+        let total = u64::try_from(self.contexts).unwrap_or(u64::MAX);
+        self.missing.iter().try_for_each(|missing| write!(f, "\n  note: {}", missing.words(total)))
     }
 }
 
@@ -216,13 +224,16 @@ impl Case {
             contexts: 0,
             failures: Vec::new(),
             more: 0,
+            missing: Vec::new(),
         };
+        // What the policy does not have is not looked for: a misspelt name would be absent in all decisions.
+        let unknown = self.unknown_variants(bundle);
         let unavailable = match self.unavailable(bundle) {
-            Ok(unavailable) => unavailable,
-            Err(difference) => {
+            Ok(unavailable) if unknown.is_empty() => unavailable,
+            unavailable => {
                 result.failures.push(CaseFailure {
                     context: String::new(),
-                    differences: vec![difference],
+                    differences: unknown.into_iter().chain(unavailable.err()).collect(),
                     decision: String::new(),
                 });
                 return result;
@@ -243,10 +254,52 @@ impl Case {
                 result.more = result.more.saturating_add(1);
                 return;
             }
-            let decision = decision.map_or_else(|| "unknown route".to_owned(), |decision| words(&decision));
+            let decision =
+                decision.map_or_else(|| "unknown route".to_owned(), |decision| decision_words(&decision));
             result.failures.push(CaseFailure { context: context_words(context), differences, decision });
         });
         result
+    }
+
+    /// The expected variants that no definition of the case's routes has.
+    fn unknown_variants(&self, bundle: &Bundle) -> Vec<Difference> {
+        let routes: BTreeSet<&str> = match &self.contexts {
+            Contexts::Listed(contexts) => contexts.iter().map(|context| context.route.as_str()).collect(),
+            Contexts::Generated { base, .. } => [base.route.as_str()].into(),
+        };
+        let definitions: Vec<_> = bundle.routes().filter(|route| routes.contains(route.name())).collect();
+        let known: BTreeSet<&str> =
+            definitions.iter().flat_map(|route| route.variants().map(|variant| variant.name)).collect();
+        let named: Vec<(u32, String, &str)> = match &self.expect {
+            // That the route is unknown is said where it is decided.
+            _ if definitions.is_empty() && !matches!(self.expect, Expectation::Shares(_)) => Vec::new(),
+            Expectation::UnknownRoute(_) => Vec::new(),
+            Expectation::Shares(shares) => shares
+                .iter()
+                .filter(|(_, name, _)| name != UNKNOWN_ROUTE)
+                .map(|(line, name, _)| (*line, format!("share of `{name}`"), name.as_str()))
+                .collect(),
+            Expectation::Decision(expected) => expected
+                .iter()
+                .filter(|(_, key, _)| matches!(key.as_str(), "variant" | "intended"))
+                .flat_map(|(line, key, value)| any_of(value).map(move |value| (*line, key.clone(), value)))
+                .filter_map(|(line, key, value)| Some((line, key, value.as_str()?)))
+                .collect(),
+        };
+        let unknown = named.into_iter().filter(|(_, _, name)| !known.contains(name));
+        let routes = list_of(routes.iter().copied());
+        let found = match known.is_empty() {
+            true => format!("the policy has no route {routes}"),
+            false => format!("route {routes} has {}", list_of(known.iter().copied())),
+        };
+        unknown
+            .map(|(line, what, name)| Difference {
+                line,
+                what,
+                expected: format!("a variant `{name}`"),
+                found: found.clone(),
+            })
+            .collect()
     }
 
     fn unavailable(&self, bundle: &Bundle) -> Result<Vec<[u8; 32]>, Difference> {
@@ -314,16 +367,18 @@ impl Case {
     ) {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         let mut total: usize = 0;
+        let mut missing = MissingUnits::default();
         self.contexts.each(|context| {
             total = total.saturating_add(1);
-            let name = match bundle.decide(context, self.now, unavailable) {
+            let name = match missing.decide(bundle, context, self.now, unavailable) {
                 Ok(decision) => decision.variant().name.to_owned(),
-                Err(_) => "unknown_route".to_owned(),
+                Err(_) => UNKNOWN_ROUTE.to_owned(),
             };
             let count = counts.entry(name).or_default();
             *count = count.saturating_add(1);
         });
         result.contexts = total;
+        result.missing = missing.of(bundle);
         let percent = |count: usize| 100.0 * as_f64(count) / as_f64(total.max(1));
         let mut differences = Vec::new();
         for (line, variant, tolerance) in shares {
@@ -422,7 +477,7 @@ pub fn context_words(context: &RequestContext) -> String {
 }
 
 /// A decision on one line.
-fn words(decision: &Decision<'_>) -> String {
+pub fn decision_words(decision: &Decision<'_>) -> String {
     let mut text = format!("`{}`, {} at step {}", decision.variant().name, decision.reason, decision.step);
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -628,6 +683,11 @@ impl Reader<'_> {
             self.problem(root.position, "the key `cases` is missing".to_owned(), Some(expected), None);
             return cases;
         };
+        // An empty file would pass for ever.
+        if matches!(&list.value, Value::List(cases) if cases.is_empty()) {
+            let expected = "`cases: [{ name, context, expect }, …]`".to_owned();
+            self.problem(list.position, "there are no cases".to_owned(), Some(expected), None);
+        }
         let mut names: BTreeMap<String, u32> = BTreeMap::new();
         for node in self.list(list) {
             let Some(case) = self.case(node, now, &context) else { continue };
@@ -679,6 +739,11 @@ impl Reader<'_> {
         match &node.value {
             Value::Text(text) => Some(Attribute::Text(text.clone())),
             Value::Boolean(value) => Some(Attribute::Boolean(*value)),
+            Value::Number(text) if let Some(wrong) = inexact(text) => {
+                let hint = Some(format!("an identifier is a text: \"{text}\""));
+                self.problem(node.position, wrong.to_string(), None, hint);
+                None
+            }
             Value::Number(text) if let Some(number) = number(text) => Some(Attribute::Number(number)),
             _ => {
                 self.wrong_type(node, "a text, a finite number, `true` or `false`");
@@ -869,7 +934,7 @@ impl Reader<'_> {
     fn expectation(&mut self, node: &Node) -> Option<Expectation> {
         let line = node.position.line;
         match &node.value {
-            Value::Text(text) if text == "unknown_route" => return Some(Expectation::UnknownRoute(line)),
+            Value::Text(text) if text == UNKNOWN_ROUTE => return Some(Expectation::UnknownRoute(line)),
             Value::Mapping(_) => {}
             _ => {
                 self.wrong_type(node, "a mapping, or `unknown_route`");
@@ -920,7 +985,8 @@ impl Reader<'_> {
                 Some(text) => {
                     let expected = format!("one of {}", list_of(names.iter().copied()));
                     let hint = suggestion(text, names.iter().copied());
-                    self.problem(node.position, format!("there is no {key} `{text}`"), Some(expected), hint);
+                    let one = key.strip_suffix('s').unwrap_or(key);
+                    self.problem(node.position, format!("there is no {one} `{text}`"), Some(expected), hint);
                 }
                 None => self.wrong_type(node, if numeric { "a whole number, or nothing" } else { "text" }),
             }

@@ -21,7 +21,7 @@ use crate::policy::{
     Holdout, Layer, Model, ModelVersion, NamedLayer, Pause, Policy, RouteKey, RouteScope, Share, Tier, Unit,
     UnitPart,
 };
-use crate::source::{Entry, Node, PolicySource, Position, Value, integer};
+use crate::source::{Entry, Node, PolicySource, Position, SourceTree, Value, integer};
 use crate::{Algorithm, Field, Placement};
 use reader::{Fields, NameSet, Path, Reader};
 
@@ -37,7 +37,7 @@ const MAX_NAME: usize = 128;
 pub fn check(source: &PolicySource) -> Result<Policy, Diagnostics> {
     let problems = source.problems.clone();
     let mut reader = Reader { file: &source.file, problems, dropped: &source.dropped };
-    let policy = document(&mut reader, &source.root);
+    let policy = document(&mut reader, &source.tree);
     if let Some(policy) = &policy {
         graph::segments(&mut reader, policy);
         graph::prerequisites(&mut reader, policy);
@@ -64,8 +64,8 @@ struct Names<'a> {
     variants: BTreeMap<&'a str, NameSet<'a>>,
 }
 
-fn document(reader: &mut Reader<'_>, root: &Node) -> Option<Policy> {
-    let path = Path::Root;
+fn document(reader: &mut Reader<'_>, tree: &SourceTree) -> Option<Policy> {
+    let (root, path) = (tree.0.as_ref(), Path::Root);
     let fields = reader.fields(root, &path, &language::DOCUMENT)?;
     language_version(reader, &fields, &path);
     let version = reader.at(&fields, &path, "version", version).flatten();
@@ -124,6 +124,7 @@ fn document(reader: &mut Reader<'_>, root: &Node) -> Option<Policy> {
         layers,
         holdouts: holdouts.flatten().unwrap_or_default(),
         routes,
+        tree: tree.clone(),
     })
 }
 

@@ -4,7 +4,7 @@
 //! several places refer to is stored once, in the order in which it is first needed, so equal policies give equal bytes.
 
 pub(crate) mod base;
-mod layers;
+pub(crate) mod layers;
 mod lists;
 mod pins;
 mod program;
@@ -14,6 +14,7 @@ mod segments;
 mod writer;
 
 pub(crate) use pins::stand_in;
+pub use pins::stand_ins;
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ use crate::bundle::format;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::policy::{Origin, Policy};
 use crate::source::Position;
-use crate::{BUCKETS, Bundle};
+use crate::{BUCKETS, Bundle, LoadError};
 use base::Base;
 use routes::Routes;
 use writer::Writer;
@@ -162,8 +163,12 @@ pub fn compile(policy: &Policy, options: &CompileOptions<'_>) -> Result<Compiled
     let objects = lists.into_objects();
     // Loading checks what a single route cannot show: how much a decision may cost in the worst case.
     let opened = objects.iter().map(|object| AlignedBytes::copy_of(&object.bytes)).collect();
-    Bundle::load_with(AlignedBytes::copy_of(&bundle), opened)
-        .map_err(|error| unwritable(error.to_string()))?;
+    Bundle::load_with(AlignedBytes::copy_of(&bundle), opened).map_err(|error| {
+        let LoadError::TooCostly { route: name } = &error else { return unwritable(error.to_string()) };
+        let route = policy.routes.iter().find(|(key, _)| key.name == *name);
+        let Origin { position, path } = route.map_or_else(document, |(_, route)| route.origin.clone());
+        Diagnostics::from(Diagnostic::error(&policy.file, position, path, error.to_string()))
+    })?;
     Ok(Compiled { bundle, objects })
 }
 
@@ -198,7 +203,7 @@ impl Places<'_> {
 }
 
 /// Brings owners into the order in which they lie: by name, the baseline last.
-fn by_name(widths: &mut [(&str, u32)], baseline: &str) {
+pub(crate) fn by_name(widths: &mut [(&str, u32)], baseline: &str) {
     widths.sort_unstable_by_key(|(name, _)| (*name == baseline, *name));
 }
 

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -65,9 +66,13 @@ impl Diagnostic {
     }
 }
 
+/// Each of its texts on one line, with control characters as escapes: names and values in them come from outside.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, file, path, message, expected, hint, severity, code } = self;
+        let Self { line, column, severity, code, .. } = self;
+        let text = |text: &str| escaped(text, is_hidden).into_owned();
+        let [file, path, message] = [&self.file, &self.path, &self.message].map(|field| text(field));
+        let [expected, hint] = [&self.expected, &self.hint].map(|field| field.as_deref().map(text));
         write!(f, "{file}:{line}:{column}: ")?;
         if *severity == Severity::Warning {
             write!(f, "warning[{}]: ", code.as_deref().unwrap_or("warning"))?;
@@ -75,7 +80,7 @@ impl fmt::Display for Diagnostic {
         if !path.is_empty() {
             write!(f, "{path}: ")?;
         }
-        f.write_str(message)?;
+        f.write_str(&message)?;
         if let Some(expected) = expected {
             write!(f, "\n  expected: {expected}")?;
         }
@@ -138,6 +143,32 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// A text for people to see: control characters but line feeds and tabs, and characters that reorder what is around them, become escapes such as
+/// `\u{1b}`, so that what comes from outside cannot steer a terminal.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// What a terminal does not show but obeys.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, is_meant: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.chars().any(&is_meant) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_meant(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
 
 /// Appends a key to a place within a document, `routes."eur/usd"`.
 pub(crate) fn write_key(out: &mut impl fmt::Write, first: bool, key: &str) -> fmt::Result {

@@ -1,5 +1,8 @@
 //! What changes from one bundle to another: who moves, exactly, and what was written otherwise.
 
+mod periods;
+mod turns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -9,14 +12,16 @@ use serde_json::Value as Json;
 
 use crate::compile::stand_in;
 use crate::diagnostic::write_key;
+use crate::missing::{MissingUnit, MissingUnits};
+use crate::moment;
 use crate::policy::{Millis, RouteKey, RouteScope, write_percent};
-use crate::steps::{Partition, RouteStep, Served, steps};
-use crate::{Bundle, RequestContext, RouteView, Step, unit_lists};
+use crate::steps::{RouteStep, Served, killed, outcomes, steps};
+use crate::{Bundle, Decision, RequestContext, RouteView, Step, UnknownRoute, unit_lists};
+
+use periods::Labels;
 
 /// How long a value may be in words before it is cut.
 const SHOWN: usize = 100;
-/// Who has buckets that a step leaves to the next ones.
-const NEXT_STEPS: &str = "(next steps)";
 
 /// What changes from one bundle to another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,13 +80,42 @@ pub struct StepDiff {
     pub name: Option<String>,
     /// Whether it is new, gone or different.
     pub status: Status,
-    /// Who moves from where to where. Empty for a step that is new or gone: what its units had or get, other steps say.
+    /// Who moves from where to where; to and from a step that is new or gone, the next steps stand for what its units have without it.
     pub moves: Vec<Move>,
     /// The share of all units that move, in percent.
     pub moved: f64,
-    /// Whether units get other buckets, because layer, salt, hash or unit is another. The shares are then expectations; else they
-    /// are exact.
+    /// Whether units get other buckets or turns, because layer, salt, hash, seed or unit is another. The shares are then
+    /// expectations over units; else they are exact.
     pub rehashed: bool,
+    /// Whether shares count time too, because a switchback serves: of all pairs of a unit and a moment, so many.
+    pub of_time: bool,
+    /// What differs in each stretch of time in which neither policy changes what the step serves. One entry when time plays no part.
+    pub periods: Vec<Period>,
+    /// What of a switchback is set otherwise.
+    pub settings: Vec<Change>,
+}
+
+/// A stretch of time in which neither policy changes what a step serves; it lasts until the next one begins.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Period {
+    /// When it begins; `None` for the first one, which has no beginning.
+    pub from: Option<Millis>,
+    /// What the old policy serves, in words: `stage 2`.
+    pub old: String,
+    /// What the new one serves.
+    pub new: String,
+    /// The share of units to which the new policy gives something else than in the period before, in percent; `None` for the
+    /// first period, and next to a switchback.
+    pub advancing: Option<f64>,
+    /// Who is served otherwise by the new policy than by the old one.
+    pub moves: Vec<Move>,
+    /// The share of all units that are served otherwise, in percent.
+    pub moved: f64,
+    /// As [`StepDiff::rehashed`].
+    pub rehashed: bool,
+    /// As [`StepDiff::of_time`].
+    pub of_time: bool,
 }
 
 /// A share of units that move.
@@ -139,7 +173,7 @@ impl PolicyDiff {
     }
 }
 
-/// Compares two bundles; `now` says which stages of ramps are in force.
+/// Compares two bundles, over all of time; the shares at `now` stand for a step as a whole.
 pub fn diff(old: &Bundle, new: &Bundle, now: Millis) -> PolicyDiff {
     let sources = old.source().zip(new.source());
     let parsed = sources.and_then(|(old, new)| Some((json(old)?, json(new)?)));
@@ -172,9 +206,10 @@ pub fn diff(old: &Bundle, new: &Bundle, now: Millis) -> PolicyDiff {
         let (status, steps) =
             match (at(old).and_then(|at| old.route_at(at)), at(new).and_then(|at| new.route_at(at))) {
                 (Some(before), Some(after)) => {
-                    let before = steps(old.reader(), &before);
-                    let after = steps(new.reader(), &after);
-                    (Status::Changed, step_diffs(&before, &after, now))
+                    let labels =
+                        Labels::new(&outcomes(old.reader(), &before), &outcomes(new.reader(), &after));
+                    let (before, after) = (in_effect(old, &before), in_effect(new, &after));
+                    (Status::Changed, step_diffs(&before, &after, &labels, now))
                 }
                 (None, _) => (Status::Added, Vec::new()),
                 (_, None) => (Status::Removed, Vec::new()),
@@ -245,7 +280,22 @@ fn other_package(model: &str, old: Digest, new: Digest) -> bool {
     old != new && ![old, new].contains(&stand_in(model))
 }
 
-fn step_diffs(old: &[RouteStep<'_>], new: &[RouteStep<'_>], now: Millis) -> Vec<StepDiff> {
+/// The steps of a route; those of a disabled one serve the baseline.
+fn in_effect<'b>(bundle: &'b Bundle, route: &RouteView<'b>) -> Vec<RouteStep<'b>> {
+    let mut steps = steps(bundle.reader(), route);
+    if let Some(baseline) = killed(route) {
+        steps.retain(|step| step.step != Step::Holdout);
+        steps.iter_mut().for_each(|step| step.serve = Served::Variant(baseline));
+    }
+    steps
+}
+
+fn step_diffs<'b>(
+    old: &[RouteStep<'b>],
+    new: &[RouteStep<'b>],
+    labels: &Labels<'b>,
+    now: Millis,
+) -> Vec<StepDiff> {
     let twin = |steps: &'_ [RouteStep<'_>], step: &RouteStep<'_>| {
         steps.iter().position(|other| other.step == step.step && other.name == step.name)
     };
@@ -256,93 +306,46 @@ fn step_diffs(old: &[RouteStep<'_>], new: &[RouteStep<'_>], now: Millis) -> Vec<
         moves: Vec::new(),
         moved: 0.0,
         rehashed: false,
+        of_time: false,
+        periods: Vec::new(),
+        settings: Vec::new(),
+    };
+    // What a step gives or leaves to the next ones that the other policy lacks.
+    let alone = |step: &RouteStep<'b>, status: Status| {
+        let (before, after) = if status == Status::Added { (None, Some(step)) } else { (Some(step), None) };
+        with_periods(whole(step, status), periods::compare(before, after, labels), now)
     };
     let mut diffs = Vec::new();
     for step in new {
         let Some(before) = twin(old, step).and_then(|place| old.get(place)) else {
-            diffs.push(whole(step, Status::Added));
+            diffs.push(alone(step, Status::Added));
             continue;
         };
-        let (moves, rehashed) = moves(before, step, now);
-        if !moves.is_empty() {
-            let moved = moves.iter().map(|one| one.percent).sum();
-            diffs.push(StepDiff { moves, moved, rehashed, ..whole(step, Status::Changed) });
+        let periods = periods::compare(Some(before), Some(step), labels);
+        let settings = match (&before.serve, &step.serve) {
+            (Served::Switchback(old), Served::Switchback(new)) => turns::settings(old, new),
+            _ => Vec::new(),
+        };
+        if settings.is_empty() && periods.iter().all(|period| period.moves.is_empty()) {
+            continue;
         }
+        let changed = StepDiff { settings, ..whole(step, Status::Changed) };
+        diffs.push(with_periods(changed, periods, now));
     }
+    let gone = old.iter().filter(|step| twin(new, step).is_none());
+    diffs.extend(gone.map(|step| alone(step, Status::Removed)));
     diffs
-        .extend(old.iter().filter(|step| twin(new, step).is_none()).map(|step| whole(step, Status::Removed)));
-    diffs
 }
 
-/// Who moves, and whether units get other buckets.
-fn moves(old: &RouteStep<'_>, new: &RouteStep<'_>, now: Millis) -> (Vec<Move>, bool) {
-    let owner = |owner: Option<&str>| owner.unwrap_or(NEXT_STEPS).to_owned();
-    let mut shares: BTreeMap<(String, String), f64> = BTreeMap::new();
-    let mut add = |from: Option<&str>, to: Option<&str>, share: f64| {
-        if from != to && share > 0.0 {
-            *shares.entry((owner(from), owner(to))).or_default() += share;
+/// A difference with its periods; that at `now` stands for all.
+fn with_periods(diff: StepDiff, periods: Vec<Period>, now: Millis) -> StepDiff {
+    let begun = |period: &&Period| period.from.is_none_or(|from| from <= now);
+    match periods.iter().rev().find(begun).cloned() {
+        Some(Period { moves, moved, rehashed, of_time, .. }) => {
+            StepDiff { moves, moved, rehashed, of_time, periods, ..diff }
         }
-    };
-    let mut rehashed = false;
-    let single = |step: &RouteStep<'_>| match &step.serve {
-        Served::Variant(name) => Some((*name).to_owned()),
-        _ => None,
-    };
-    match (old.partition(now), new.partition(now), single(old), single(new)) {
-        (Some(before), Some(after), ..) if before.space == after.space => {
-            overlay(before, after, |from, to, buckets| add(from, to, percent(buckets, before.space.scale)));
-        }
-        (Some(before), Some(after), ..) => {
-            let owns = |partition: &Partition<'_>| partition.widths().len() > 1;
-            rehashed = owns(before) && owns(after);
-            for (from, old_width) in before.widths() {
-                for (to, new_width) in after.widths() {
-                    let share =
-                        percent(old_width, before.space.scale) * percent(new_width, after.space.scale);
-                    add(from, to, share / 100.0);
-                }
-            }
-        }
-        (Some(before), None, _, Some(to)) => {
-            for (from, width) in before.widths() {
-                add(from, Some(&to), percent(width, before.space.scale));
-            }
-        }
-        (None, Some(after), Some(from), _) => {
-            for (to, width) in after.widths() {
-                add(Some(&from), to, percent(width, after.space.scale));
-            }
-        }
-        (None, None, Some(from), Some(to)) => add(Some(&from), Some(&to), 100.0),
-        // Who gets what of a switchback depends on the time; what is written otherwise is reported as such.
-        _ => {}
+        None => diff,
     }
-    let moves = shares.into_iter().map(|((from, to), percent)| Move { from, to, percent });
-    (moves.collect(), rehashed)
-}
-
-fn percent(buckets: u32, scale: u32) -> f64 {
-    100.0 * f64::from(buckets) / f64::from(scale.max(1))
-}
-
-/// The owners of each bucket in two partitions of one hash space.
-fn overlay<'a>(
-    old: &'a Partition<'_>,
-    new: &'a Partition<'_>,
-    mut add: impl FnMut(Option<&'a str>, Option<&'a str>, u32),
-) {
-    let mut totals: BTreeMap<(Option<&str>, Option<&str>), u32> = BTreeMap::new();
-    let (mut before, mut after) = (old.intervals.iter().peekable(), new.intervals.iter().peekable());
-    let mut start = 0;
-    while let (Some((old_end, from)), Some((new_end, to))) = (before.peek(), after.peek()) {
-        let end = (*old_end).min(*new_end);
-        let total = totals.entry((*from, *to)).or_default();
-        *total = total.saturating_add(end.saturating_sub(start));
-        start = end;
-        before.next_if(|(old_end, _)| *old_end == end);
-        after.next_if(|(new_end, _)| *new_end == end);
-    }
-    totals.into_iter().for_each(|((from, to), buckets)| add(from, to, buckets));
 }
 
 /// A piece of a path.
@@ -566,6 +569,10 @@ impl fmt::Display for PolicyDiff {
             write!(f, "\nroute {route}: {}", status.word())?;
             for step in steps {
                 write!(f, "\n  {step}")?;
+                // Where the sources are at hand, these are among what is written otherwise.
+                for change in step.settings.iter().filter(|_| !self.complete) {
+                    write!(f, "\n    {change}")?;
+                }
             }
             for change in changes {
                 write!(f, "\n  {change}")?;
@@ -604,17 +611,68 @@ impl fmt::Display for StepDiff {
             write!(f, " {name}")?;
         }
         if self.status != Status::Changed {
-            return write!(f, ": {}", self.status.word());
+            write!(f, ": {}", self.status.word())?;
+            // That a step with one variant gives it to everyone goes without saying.
+            if self.moves.len() < 2 && self.moved == 100.0 && self.periods.len() == 1 {
+                return Ok(());
+            }
+            return self.details(f);
         }
-        write!(f, ": {} of the units that it matches move", percent_words(self.moved))?;
-        if self.rehashed {
-            f.write_str(" (expected: they get other buckets)")?;
-        }
+        let what = if self.of_time { "units and time" } else { "units" };
+        write!(f, ": {} of the {what} that it matches move", percent_words(self.moved))?;
+        f.write_str(match (self.rehashed, self.of_time) {
+            (false, _) => "",
+            (true, false) => " (expected: they get other buckets)",
+            (true, true) => " (expected: they get other turns)",
+        })?;
+        self.details(f)
+    }
+}
+
+impl StepDiff {
+    /// Who moves, and when.
+    fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |text: &str| text.chars().count();
         let from = self.moves.iter().map(|one| width(&one.from)).max().unwrap_or_default();
         let to = self.moves.iter().map(|one| width(&one.to)).max().unwrap_or_default();
         for Move { from: old, to: new, percent } in &self.moves {
             write!(f, "\n    {old:<from$} → {new:<to$}  {}", percent_words(*percent))?;
+        }
+        if self.periods.len() > 1 { self.table(f) } else { Ok(()) }
+    }
+
+    /// What differs when: a line for each period.
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![["from", "old", "new", "advance", "differ"].map(str::to_owned)];
+        for period in &self.periods {
+            let at = |from: Millis| moment::format(from).unwrap_or_else(|| from.to_string());
+            let moves: Vec<String> = period
+                .moves
+                .iter()
+                .map(|Move { from, to, percent }| format!("{from} → {to} {}", percent_words(*percent)))
+                .collect();
+            let differ = match moves.as_slice() {
+                [] => percent_words(period.moved),
+                [only] => only.clone(),
+                several => format!("{}: {}", percent_words(period.moved), several.join(", ")),
+            };
+            rows.push([
+                period.from.map_or_else(|| "the beginning".to_owned(), at),
+                period.old.clone(),
+                period.new.clone(),
+                period.advancing.map(percent_words).unwrap_or_default(),
+                differ,
+            ]);
+        }
+        let mut widths = [0; 5];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in &rows {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            write!(f, "\n    {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())
     }
@@ -630,6 +688,11 @@ pub struct UnitsDiff {
     pub moved: u64,
     /// By route, in the order of the names.
     pub routes: BTreeMap<String, RouteUnits>,
+    /// Routes that neither bundle has, and how many contexts asked for them.
+    pub unknown: BTreeMap<String, u64>,
+    /// How many contexts lacked the unit of a step; no split moves these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingInDiff>,
 }
 
 /// What changes for the units of one route.
@@ -656,6 +719,19 @@ pub struct UnitMove {
     pub units: u64,
 }
 
+/// How many contexts lacked the unit of a step, with one policy or with both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MissingInDiff {
+    /// Whether it is so with the old policy.
+    pub old: bool,
+    /// Whether it is so with the new policy.
+    pub new: bool,
+    /// What is missing.
+    #[serde(flatten)]
+    pub missing: MissingUnit,
+}
+
 /// Decides every context with both bundles. A context without a route is decided for every route that either has.
 pub fn diff_units(
     old: &Bundle,
@@ -666,11 +742,18 @@ pub fn diff_units(
     let names: BTreeSet<&str> = old.routes().chain(new.routes()).map(|route| route.name()).collect();
     let mut diff = UnitsDiff::default();
     let mut counts: BTreeMap<String, BTreeMap<(String, String), u64>> = BTreeMap::new();
+    let (mut missing_before, mut missing_after) = (MissingUnits::default(), MissingUnits::default());
     let mut decide = |context: &RequestContext| {
+        if !names.contains(context.route.as_str()) {
+            let count = diff.unknown.entry(context.route.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
         let route = diff.routes.entry(context.route.clone()).or_default();
         route.contexts = route.contexts.saturating_add(1);
         diff.contexts = diff.contexts.saturating_add(1);
-        if let Some(moved) = outcome(old, new, context, now) {
+        let before = missing_before.decide(old, context, now, &[]);
+        let after = missing_after.decide(new, context, now, &[]);
+        if let Some(moved) = outcome(before, after) {
             route.moved = route.moved.saturating_add(1);
             diff.moved = diff.moved.saturating_add(1);
             let count = counts.entry(context.route.clone()).or_default().entry(moved).or_default();
@@ -695,13 +778,27 @@ pub fn diff_units(
             route.moves.sort_by_key(|one| std::cmp::Reverse(one.units));
         }
     }
+    diff.missing = MissingInDiff::both(missing_before.of(old), missing_after.of(new));
     diff
 }
 
+impl MissingInDiff {
+    /// What is missing in either policy; what is in both alike stands there once.
+    fn both(old: Vec<MissingUnit>, new: Vec<MissingUnit>) -> Vec<Self> {
+        let of = |old: bool, new: bool, missing: &MissingUnit| Self { old, new, missing: missing.clone() };
+        let in_old = old.iter().map(|missing| of(true, new.contains(missing), missing));
+        let in_new =
+            new.iter().filter(|missing| !old.contains(missing)).map(|missing| of(false, true, missing));
+        in_old.chain(in_new).collect()
+    }
+}
+
 /// What served before and after, in words, if that differs.
-fn outcome(old: &Bundle, new: &Bundle, context: &RequestContext, now: Millis) -> Option<(String, String)> {
+fn outcome(
+    before: Result<Decision<'_>, UnknownRoute>,
+    after: Result<Decision<'_>, UnknownRoute>,
+) -> Option<(String, String)> {
     let unknown = || "(unknown route)".to_owned();
-    let (before, after) = (old.decide(context, now, &[]), new.decide(context, now, &[]));
     let (before, after) = match (before, after) {
         (Err(_), Err(_)) => return None,
         (Ok(before), Err(_)) => return Some((before.variant().name.to_owned(), unknown())),
@@ -740,6 +837,22 @@ impl fmt::Display for UnitsDiff {
             self.contexts,
             share(self.moved, self.contexts)
         )?;
+        for (route, count) in &self.unknown {
+            write!(f, "\n  route {route}: neither policy has it, and {count} ask for it")?;
+        }
+        for MissingInDiff { old, new, missing } in &self.missing {
+            let route = &missing.route;
+            let of = match (old, new) {
+                (true, true) => "with both policies",
+                (true, false) => "with the old policy",
+                (false, _) => "with the new policy",
+            };
+            let total = self.routes.get(route).map_or(0, |route| route.contexts);
+            write!(f, "\n  note: {of}, {}", missing.words(total))?;
+            if self.routes.len() > 1 {
+                write!(f, " (route {route})")?;
+            }
+        }
         for (route, RouteUnits { contexts, moved, moves }) in &self.routes {
             if *moved == 0 {
                 continue;

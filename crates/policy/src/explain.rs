@@ -14,7 +14,7 @@ use crate::bundle::format::{
 use crate::bundle::{Bundle, Reader, RouteView};
 use crate::context::{AttributeValue, Context, Field};
 use crate::decision::{Decision, Placement, Reason, ShadowLimits, Step, UnknownRoute};
-use crate::evaluate::{Observer, Outcome, ShadowOutcome, decide};
+use crate::evaluate::{Observer, Outcome, ShadowOutcome, choose};
 use crate::policy::write_percent;
 use crate::{BUCKETS, clock, hash, moment, profiles};
 
@@ -215,7 +215,8 @@ pub fn explain<C: Context + ?Sized>(
         shadows: Vec::new(),
         tests: Vec::new(),
     };
-    let decision = decide(bundle, context, now_ms, unavailable, &mut narrator)?;
+    let choice = choose(bundle, context, now_ms, unavailable, &mut narrator)?;
+    let decision = Decision::new(bundle, &choice);
     let Narrator { steps, shadows, .. } = narrator;
     Ok(Trace { now_ms, steps, shadows, decision: TraceDecision::new(&decision, bundle) })
 }
@@ -473,8 +474,7 @@ impl<'a, C: Context + ?Sized> Narrator<'a, C> {
         }
         let count = switchback.variants.count.max(1);
         let (block, place) = (window / u64::from(count), (window % u64::from(count)) as u32);
-        let parts: Vec<&str> =
-            self.parts(switchback.unit).into_iter().filter_map(|(_, value)| value).collect();
+        let parts = self.values(switchback.unit).unwrap_or_default();
         let turn = hash::turn(self.reader.text(switchback.seed), &parts, block, place, count);
         let VariantPlace { variant } = self.reader.get(switchback.variants.start.saturating_add(turn));
         format!("window {window}, from {from} to {until}, belongs to `{}` for {unit}", self.variant(variant))
@@ -519,36 +519,52 @@ impl<'a, C: Context + ?Sized> Narrator<'a, C> {
         }
     }
 
-    /// The parts of a unit: what each is called, and its value in the context.
-    fn parts(&self, unit: u32) -> Vec<(String, Option<&'a str>)> {
-        let part = |part: u32| match part.checked_sub(FIELDS) {
-            None => match Field::from_number(part) {
-                Some(field) => (field.name().to_owned(), field.of(self.context)),
-                None => (String::new(), None),
-            },
-            Some(attribute) => {
-                let name = self.attribute_name(attribute);
-                let value = match self.context.attribute(name) {
-                    Some(AttributeValue::Text(text)) => Some(text),
-                    _ => None,
-                };
-                (format!("attribute `{name}`"), value)
-            }
-        };
+    /// The parts of a unit, as [`UnitPart`] numbers them.
+    fn parts(&self, unit: u32) -> Vec<u32> {
         match unit.checked_sub(FIELDS) {
-            None => vec![part(unit)],
+            None => vec![unit],
             Some(place) => {
                 let Unit { parts } = self.reader.get(place);
-                self.reader.list::<UnitPart>(parts).map(|record| part(record.part)).collect()
+                self.reader.list::<UnitPart>(parts).map(|record| record.part).collect()
             }
         }
     }
 
+    /// The values of a unit's parts; `None` when one is missing.
+    fn values(&self, unit: u32) -> Option<Vec<&'a str>> {
+        let value = |part: u32| match part.checked_sub(FIELDS) {
+            None => Field::from_number(part)?.of(self.context),
+            Some(attribute) => match self.context.attribute(self.attribute_name(attribute))? {
+                AttributeValue::Text(text) => Some(text),
+                _ => None,
+            },
+        };
+        self.parts(unit).into_iter().map(value).collect()
+    }
+
     /// The unit with its value, ``user `bob`, no tenant``.
     fn unit(&self, unit: u32) -> String {
-        let words = |(name, value): (String, Option<&str>)| match value {
-            Some(value) => format!("{name} `{value}`"),
-            None => format!("no {name}"),
+        let words = |part: u32| match part.checked_sub(FIELDS) {
+            None => {
+                let Some(field) = Field::from_number(part) else { return String::new() };
+                match field.of(self.context) {
+                    Some(value) => format!("{} `{value}`", field.name()),
+                    None => format!("no {}", field.name()),
+                }
+            }
+            Some(attribute) => {
+                let name = self.attribute_name(attribute);
+                match self.context.attribute(name) {
+                    Some(AttributeValue::Text(text)) => format!("attribute `{name}` `{text}`"),
+                    Some(AttributeValue::Number(number)) => {
+                        format!("attribute `{name}` is the number {number}; only texts count")
+                    }
+                    Some(AttributeValue::Boolean(value)) => {
+                        format!("attribute `{name}` is the boolean {value}; only texts count")
+                    }
+                    None => format!("no attribute `{name}`"),
+                }
+            }
         };
         self.parts(unit).into_iter().map(words).collect::<Vec<_>>().join(", ")
     }
@@ -678,7 +694,7 @@ impl<'a, C: Context + ?Sized> Narrator<'a, C> {
     fn slice(&self, slice: u32) -> String {
         let Slice { layer, unit, scale, from, below } = self.reader.get(slice);
         let record: Layer = self.reader.get(layer);
-        let values: Option<Vec<&str>> = self.parts(unit).into_iter().map(|(_, value)| value).collect();
+        let values = self.values(unit);
         let (name, unit) = (self.layer(layer), self.unit(unit));
         let bounds = format!("{} % to {} %", percent(from, scale), percent(below, scale));
         match values {

@@ -50,7 +50,7 @@ pub fn format_source(file_name: &str, text: &str) -> Result<String, Diagnostics>
         out
     };
     let after = parse(file_name, &out)?;
-    if !same(&before, &after.root) {
+    if !same(&before, &after.tree.0) {
         return Err(refuse(Position::START, "the layout would change a value: a defect of Lockgate", None));
     }
     Ok(out)

@@ -218,13 +218,15 @@ impl Models {
     }
 
     /// The model version of a variant, and what was said about it: the entry's flag and variant.
-    fn get(&self, flag: &str, variant: &str) -> (Option<&str>, Option<(String, String)>) {
+    /// The variant's names are looked for in this order.
+    fn get(&self, flag: &str, variant: [Option<&str>; 2]) -> (Option<&str>, Option<(String, String)>) {
         let all_others = "";
-        let places = [
-            (flag.to_owned(), variant.to_owned()),
-            (format!("{flag}.{variant}"), all_others.to_owned()),
-            (flag.to_owned(), all_others.to_owned()),
-        ];
+        let mut places = Vec::new();
+        for variant in variant.into_iter().flatten().filter(|variant| !variant.is_empty()) {
+            places.push((flag.to_owned(), variant.to_owned()));
+            places.push((format!("{flag}.{variant}"), all_others.to_owned()));
+        }
+        places.push((flag.to_owned(), all_others.to_owned()));
         for (flag, variant) in places {
             if let Some(model) = self.by_flag.get(&flag).and_then(|variants| variants.get(&variant)) {
                 return (Some(model), Some((flag, variant)));
@@ -270,7 +272,7 @@ pub fn import(
         .map(|(name, field)| ((*name).to_owned(), *field))
         .collect();
     fields.extend(options.fields.iter().map(|(name, field)| (name.clone(), *field)));
-    let mut draft = Draft::new(hash, fields);
+    let mut draft = Draft::new(hash, fields, &document);
     let imported = match system {
         System::Flagd => flagd::import(&document, &mut draft),
         System::Unleash => unleash::import(&document, &mut draft),
@@ -339,4 +341,16 @@ fn model_version_problem(text: &str) -> Option<String> {
 fn unknown_keys<'v>(value: &'v Value, known: &[&str]) -> BTreeSet<&'v str> {
     let keys = value.as_object().into_iter().flat_map(|object| object.keys());
     keys.map(String::as_str).filter(|key| !known.contains(key)).collect()
+}
+
+/// What a value is, for people.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
 }

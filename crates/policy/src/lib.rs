@@ -32,9 +32,12 @@ mod semver;
 pub use bundle::{Bundle, BundleHeader, LoadError, ModelView, RouteView, ShadowView, VariantView};
 pub use context::{Attribute, AttributeValue, Context, Field, RequestContext};
 pub use decision::{Decision, Placement, Reason, ShadowLimits, Step, UnknownRoute};
+pub use evaluate::Choice;
 pub use hash::{Algorithm, BUCKETS, bucket};
 pub use lists::ListObject;
 
+#[cfg(feature = "compiler")]
+mod attributes;
 #[cfg(feature = "compiler")]
 mod automaton;
 #[cfg(feature = "compiler")]
@@ -60,6 +63,8 @@ mod language;
 #[cfg(feature = "compiler")]
 mod lint;
 #[cfg(feature = "compiler")]
+mod missing;
+#[cfg(feature = "compiler")]
 mod policy;
 #[cfg(feature = "compiler")]
 mod simulate;
@@ -73,17 +78,21 @@ mod verify;
 mod write;
 
 #[cfg(feature = "compiler")]
-pub use cases::{Case, CaseFailure, CaseResult, Cases, Difference, context_words, parse_cases};
+pub use attributes::{AttributeUse, InexactNumber, attribute_uses, decimal};
+#[cfg(feature = "compiler")]
+pub use cases::{
+    Case, CaseFailure, CaseResult, Cases, Difference, context_words, decision_words, parse_cases,
+};
 #[cfg(feature = "compiler")]
 pub use check::check;
 #[cfg(feature = "compiler")]
-pub use compile::{CompileOptions, Compiled, Object, PackageRef, compile};
+pub use compile::{CompileOptions, Compiled, Object, PackageRef, compile, stand_ins};
 #[cfg(feature = "compiler")]
-pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity, printable};
 #[cfg(feature = "compiler")]
 pub use diff::{
-    Change, ListChange, Move, PackageChange, PolicyDiff, RouteDiff, RouteUnits, Status, StepDiff, UnitMove,
-    UnitsDiff, diff, diff_units,
+    Change, ListChange, MissingInDiff, Move, PackageChange, Period, PolicyDiff, RouteDiff, RouteUnits, Status, StepDiff,
+    UnitMove, UnitsDiff, diff, diff_units,
 };
 #[cfg(feature = "compiler")]
 pub use explain::{DecidedShadow, Trace, TraceDecision, TraceShadow, TraceStep, explain};
@@ -94,18 +103,20 @@ pub use import::{Extent, ImportOptions, Imported, Loss, Models, PLACEHOLDER_MODE
 #[cfg(feature = "compiler")]
 pub use language::{reference, schema};
 #[cfg(feature = "compiler")]
-pub use lint::lint;
+pub use lint::{lint, lint_with};
+#[cfg(feature = "compiler")]
+pub use missing::{MissingEffect, MissingPart, MissingUnit};
 #[cfg(feature = "compiler")]
 pub use policy::{
-    AttributeTest, Comparison, Condition, Experiment, Holdout, Layer, Members, Millis, Model, ModelVersion,
-    NamedLayer, Origin, Override, Pause, Policy, Ramp, Request, Route, RouteKey, RouteScope, Rule, Scalar,
-    Segment, Serve, Shadow, Share, Shares, Slice, Split, Stage, Switchback, SymbolRollout, TestGroup,
+    AttributeTest, Comparison, Condition, Experiment, Group, GroupKind, Holdout, Layer, Members, Millis,
+    Model, ModelVersion, NamedLayer, Origin, Override, Pause, Policy, Ramp, Request, Route, RouteKey,
+    RouteScope, Rule, Scalar, Segment, Serve, Shadow, Share, Shares, Slice, Split, Stage, Switchback,
     TextTest, Tier, TimeTest, Unit, UnitPart, Variant, VersionComparison, Window,
 };
 #[cfg(feature = "compiler")]
 pub use simulate::{Point, Simulation, StepCount, assume_approvals, simulate};
 #[cfg(feature = "compiler")]
-pub use source::{Entry, Node, PolicySource, Position, Value, parse, read};
+pub use source::{Entry, ListFile, Node, PolicySource, Position, Value, parse, parse_list, read};
 #[cfg(feature = "compiler")]
 pub use verify::{SourceMismatch, unit_lists, verify_source};
 #[cfg(feature = "compiler")]

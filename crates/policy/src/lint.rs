@@ -1,20 +1,30 @@
 //! What is allowed and hardly meant: rules that never match, shares that nobody gets, shadows that never run.
 //!
-//! A warning is given only for what is certain from the policy alone, whatever the context and the time.
+//! A warning is given only for what is certain from the policy alone, whatever the context and the time; of buckets, as the policy lays them
+//! out without a base. The time that it takes grows as the policy does: where that is not enough to find something out, there is no warning.
 
+mod lists;
 mod logic;
+mod place;
+mod reach;
+mod rollouts;
+mod steps;
 mod subject;
+mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::check::graph::{conditions, each};
-use crate::diagnostic::{Diagnostic, Severity, list_of};
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::policy::{
-    Condition, Members, ModelVersion, Origin, Override, Policy, Route, RouteKey, Serve, Shadow,
-    SymbolRollout, Variant, Window,
+    Condition, Group, GroupKind, Members, ModelVersion, Policy, Ramp, Route, RouteKey, Serve, Shadow, Split,
+    Unit, UnitPart, Variant,
 };
-use crate::{Field, Placement};
-use logic::{Formula, Leaf, Literal, Logic, Values};
+use crate::source::Value;
+use crate::{Algorithm, Placement};
+use logic::{Formula, Logic};
+use place::{Document, Of, Place};
+use steps::{Experiments, Masks};
 
 /// Every warning: its code, and what it says.
 pub(crate) const LINTS: &[(&str, &str)] = &[
@@ -32,8 +42,24 @@ pub(crate) const LINTS: &[(&str, &str)] = &[
         "no-fallback",
         "Nothing serves instead of a variant that is disabled, or that runs on a remote node and may be out of reach.",
     ),
+    (
+        "odd-list",
+        "A list of units in a file is empty, has a unit twice, or a line that begins with `#`, which is a unit as any other.",
+    ),
     ("overlapping-rollouts", "Two symbol rollouts of a route list the same symbol; the first one has it."),
-    ("unreachable", "Whatever this step matches, one step before it has taken."),
+    (
+        "shared-salt",
+        "Two layers have the same salt and unit, so a unit has the same bucket in both: what should be independent is not.",
+    ),
+    (
+        "shrinking-ramp",
+        "A stage of a ramp gives the variant that the ramp leads away from more than the stage before.",
+    ),
+    ("unreachable", "Whatever this step matches, steps before it have taken."),
+    (
+        "unreachable-share",
+        "Nobody gets a variant's share of a split, ramp or experiment: its buckets are those of steps before it, or not those of whoever matches. Said of the buckets that a policy has without a base.",
+    ),
     ("unused-holdout", "A layer keeps a holdout out of experiments, and has none."),
     ("unused-layer", "Nothing uses a named layer."),
     ("unused-segment", "Nothing uses a segment."),
@@ -46,9 +72,26 @@ pub(crate) const LINTS: &[(&str, &str)] = &[
 
 /// What is allowed in a policy and hardly meant, in the order of the file. Each warning has a code that stays the same.
 pub fn lint(policy: &Policy) -> Vec<Diagnostic> {
-    let mut linter =
-        Linter { policy, warnings: Vec::new(), logic: Logic::new(policy, served_by_routes(policy)) };
+    lint_with(policy, &BTreeMap::new())
+}
+
+/// The same, with the units of the files that the policy names ([`Policy::list_files`]), by the name that it gives them.
+pub fn lint_with(policy: &Policy, lists: &BTreeMap<String, Vec<String>>) -> Vec<Diagnostic> {
+    let (document, short) = (Document::new(&policy.tree.0), lists::short(lists));
+    let scopes = policy.routes.keys().flat_map(|key| [&key.scope.tenant, &key.scope.user]).flatten();
+    let scopes = scopes.map(|name| (name.clone(), BTreeSet::from([name.clone()]))).collect();
+    let mut linter = Linter {
+        policy,
+        document: &document,
+        scopes: &scopes,
+        warnings: Vec::new(),
+        logic: Logic::new(policy, &short, served_by_routes(policy)),
+        experiments: Experiments::of(policy),
+        masks: Masks::of(policy),
+        values: reach::VALUES,
+    };
     linter.sections();
+    linter.lists(lists);
     for (key, route) in &policy.routes {
         linter.route(key, route);
     }
@@ -60,25 +103,27 @@ pub fn lint(policy: &Policy) -> Vec<Diagnostic> {
 
 struct Linter<'p> {
     policy: &'p Policy,
+    document: &'p Document<'p>,
+    /// Each tenant and user with routes of their own, as a set.
+    scopes: &'p BTreeMap<String, BTreeSet<String>>,
     warnings: Vec<Diagnostic>,
     logic: Logic<'p>,
-}
-
-/// A step of a route as conditions see it.
-struct Step<'p> {
-    /// `the rule`, `the override of`.
-    kind: &'static str,
-    name: &'p str,
-    origin: &'p Origin,
-    formula: Formula<'p>,
-    window: Window,
-    /// Whether whoever matches is served by it.
-    takes_all: bool,
+    experiments: Experiments<'p>,
+    masks: Masks<'p>,
+    /// How many values may still be looked up.
+    values: usize,
 }
 
 impl<'p> Linter<'p> {
-    fn warn(&mut self, code: &str, origin: &Origin, message: impl Into<String>, hint: Option<&str>) {
-        let warning = Diagnostic::error(&self.policy.file, origin.position, origin.path.clone(), message);
+    fn warn(
+        &mut self,
+        code: &str,
+        (place, of): (&Place, Of),
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
+        let position = place.position(self.document, of);
+        let warning = Diagnostic::error(&self.policy.file, position, place.path(), message);
         self.warnings.push(Diagnostic {
             severity: Severity::Warning,
             code: Some(code.to_owned()),
@@ -90,183 +135,196 @@ impl<'p> Linter<'p> {
     fn sections(&mut self) {
         let policy = self.policy;
         let used = Used::of(policy);
+        let root = Place::default();
         for (name, segment) in &policy.segments {
+            let place = root.key("segments").key(name);
             let nothing = segment.include == Members::default() && segment.condition.is_none();
             if !used.segments.contains(name.as_str()) {
-                self.warn(
-                    "unused-segment",
-                    &segment.origin,
-                    format!("nothing uses the segment `{name}`"),
-                    None,
-                );
-            } else if nothing || !self.logic.possible(&[Formula::Segment(segment, true)]) {
-                let why = if nothing { "says nothing about who belongs to it" } else { "contains nobody" };
-                self.warn("empty-segment", &segment.origin, format!("the segment `{name}` {why}"), None);
+                let message = format!("nothing uses the segment `{name}`");
+                self.warn("unused-segment", (&place, Of::Key), message, None);
+            } else if nothing {
+                let message = format!("the segment `{name}` says nothing about who belongs to it");
+                self.warn("empty-segment", (&place, Of::Key), message, None);
+            } else if !self.logic.possible(&[Formula::Segment(segment, true)]) {
+                // What could belong to it is excluded, or nothing could.
+                let keys: &[&str] = match self.logic.possible(&[Formula::Included(segment, true)]) {
+                    true => &["exclude"],
+                    false => &["if", "segments"],
+                };
+                let at = place.first_key(self.document, keys).unwrap_or(place);
+                let message = format!("the segment `{name}` contains nobody");
+                self.warn("empty-segment", (&at, Of::Key), message, None);
             }
         }
-        for tier in policy.tiers.iter().skip(1) {
+        for (index, tier) in policy.tiers.iter().enumerate().skip(1) {
             if tier.members == Members::default() {
+                let place = root.key("tiers").index(index).key("name");
                 let message = format!("the tier `{}` says nothing about who has it", tier.name);
-                self.warn("empty-segment", &tier.origin, message, Some("only the first tier is everyone's"));
+                let hint = "only the first tier is everyone's";
+                self.warn("empty-segment", (&place, Of::Value), message, Some(hint));
             }
         }
         for (name, layer) in &policy.layers {
+            let place = root.key("layers").key(name);
             let experiments = used.experiments.contains(name.as_str());
             if !experiments && !used.layers.contains(name.as_str()) {
-                self.warn("unused-layer", &layer.origin, format!("nothing uses the layer `{name}`"), None);
+                let message = format!("nothing uses the layer `{name}`");
+                self.warn("unused-layer", (&place, Of::Key), message, None);
             } else if layer.holdout.buckets() > 0 && !experiments {
                 let message = format!("the layer `{name}` has a holdout and no experiment");
                 let hint = "a holdout of a layer concerns only its experiments; write one into `holdouts`";
-                self.warn("unused-holdout", &layer.origin, message, Some(hint));
+                self.warn("unused-holdout", (&place.key("holdout"), Of::Key), message, Some(hint));
             }
         }
         for (name, holdout) in &policy.holdouts {
             if holdout.share.buckets() == 0 {
                 let message = format!("the holdout `{name}` has a share of 0 %");
-                self.warn("zero-share", &holdout.origin, message, None);
+                let place = root.key("holdouts").key(name).key("share");
+                self.warn("zero-share", (&place, Of::Value), message, None);
             }
         }
+        self.salts(&used);
     }
 
-    fn route(&mut self, key: &RouteKey, route: &'p Route) {
-        self.matching(route);
-        for (serve, origin) in serves(route) {
-            self.shares(serve, &origin);
+    /// Layers that are other names for the same buckets.
+    fn salts(&mut self, used: &Used<'p>) {
+        let tree = self.document;
+        let mut spaces: BTreeMap<(&str, Vec<&UnitPart>), Vec<&Space<'p>>> = BTreeMap::new();
+        for space in &used.spaces {
+            for unit in &space.units {
+                let known = spaces.entry((space.salt, unit.parts().iter().collect())).or_default();
+                if !known.last().is_some_and(|last| std::ptr::eq(*last, space)) {
+                    known.push(space);
+                }
+            }
         }
-        self.rollouts(route);
-        self.variants(key, route);
-        for shadow in &route.shadows {
-            self.shadow(key, route, shadow);
+        let mut warnings: BTreeMap<String, (&Space<'_>, &Space<'_>)> = BTreeMap::new();
+        for (_, mut spaces) in spaces {
+            // Who has the salt by name keeps it; names differ, so whoever else has it has written it.
+            spaces.sort_by_key(|space| (space.salt != space.name, &space.name));
+            for (number, space) in spaces.iter().enumerate() {
+                // Of the definitions of one route, a context sees one.
+                let other = |other: &&&Space<'_>| space.route.is_none() || other.route != space.route;
+                if let Some(other) = spaces.iter().take(number).find(other) {
+                    warnings.entry(space.place.path()).or_insert((*space, *other));
+                }
+            }
         }
-    }
-
-    /// Steps that never match.
-    fn matching(&mut self, route: &'p Route) {
-        if let Some(access) = &route.access
-            && !self.logic.possible(&[Formula::Condition(access, true)])
-        {
-            let origin = within(&route.origin, "access");
-            self.warn(
-                "never-matches",
-                &origin,
-                "nothing fulfils this condition, so nobody sees the route",
-                None,
+        for (space, other) in warnings.into_values() {
+            let message = format!(
+                "the {} `{}` has the salt of the {} `{}`, so a unit has the same bucket in both",
+                space.kind, space.name, other.kind, other.name
             );
+            let at = space.place.first_key(tree, &["salt"]).unwrap_or_else(|| space.place.clone());
+            let hint =
+                "give it another `salt`; splits that are meant to choose together name the same `layer`";
+            self.warn("shared-salt", (&at, Of::Value), message, Some(hint));
         }
-        let steps = steps(route);
-        for (place, step) in steps.iter().enumerate() {
-            let window = Formula::Window(step.window, true);
-            if !self.logic.possible(&[step.formula, window]) {
-                let message = match step.kind {
-                    "rule" => format!("nothing fulfils the condition of the rule `{}`", step.name),
-                    kind => format!("nobody belongs to the {kind} `{}`", step.name),
-                };
-                self.warn("never-matches", step.origin, message, Some("a part of it contradicts another"));
-                continue;
-            }
-            let earlier = steps.iter().take(place).filter(|earlier| earlier.takes_all);
-            let taken = earlier.into_iter().find(|earlier| {
-                // Whatever this step matches is outside of neither the other one's condition nor its time.
-                let mut outside =
-                    [earlier.formula.negated(), Formula::Window(earlier.window, false)].into_iter();
-                !outside.any(|outside| self.logic.possible(&[step.formula, window, outside]))
-            });
-            if let Some(earlier) = taken {
-                let by = match earlier.name {
-                    "" => format!("the {} at line {}", earlier.kind, earlier.origin.position.line),
-                    name => format!("the {} `{name}`", earlier.kind),
-                };
-                let what = match step.name {
-                    "" => format!("this {}", step.kind),
-                    name => format!("the {} `{name}`", step.kind),
-                };
-                let message = format!("{what} is never reached: {by} takes whatever it matches");
-                self.warn("unreachable", step.origin, message, Some("put it first, or remove it"));
-            }
+    }
+
+    fn route(&mut self, key: &'p RouteKey, route: &'p Route) {
+        let place = Place::route(key);
+        let gone = self.reach(&place, key, route);
+        self.rollouts(&place, route, &gone);
+        self.shadow_conditions(&place, route);
+        for (serve, place) in serves(&place, route) {
+            self.shares(serve, &place);
         }
-        for shadow in &route.shadows {
-            let condition = shadow.condition.as_ref().map(|condition| Formula::Condition(condition, true));
-            let formulas: Vec<Formula<'p>> =
-                condition.into_iter().chain([Formula::Window(shadow.window, true)]).collect();
-            if !self.logic.possible(&formulas) {
+        self.variants(&place, key, route);
+        for (index, shadow) in route.shadows.iter().enumerate() {
+            self.shadow(&place.key("shadows").index(index), key, route, shadow);
+        }
+    }
+
+    /// Shadows whose condition nothing fulfils.
+    fn shadow_conditions(&mut self, place: &Place, route: &'p Route) {
+        let tree = self.document;
+        for (index, shadow) in route.shadows.iter().enumerate() {
+            let Some(condition) = &shadow.condition else { continue };
+            let condition = Formula::Condition(condition, true);
+            if !self.logic.possible(&[condition, Formula::Window(shadow.window, true)]) {
+                let keys = if self.logic.possible(&[condition]) { ["until", "from"] } else { ["if", "if"] };
+                let place = place.key("shadows").index(index);
+                let at = place.first_key(tree, &keys).unwrap_or(place);
                 let message = format!("nothing fulfils the condition of the shadow `{}`", shadow.name);
-                self.warn("never-matches", &shadow.origin, message, Some("a part of it contradicts another"));
+                let hint = Some("a part of it contradicts another");
+                self.warn("never-matches", (&at, Of::Key), message, hint);
             }
         }
     }
 
     /// Variants that a split names and nobody gets, and ramps without a hand on them.
-    fn shares(&mut self, serve: &Serve, origin: &Origin) {
-        let parts: BTreeMap<&str, u32> = match serve {
-            Serve::Split(split) => widths([&split.shares.parts]),
+    fn shares(&mut self, serve: &Serve, place: &Place) {
+        let tree = self.document;
+        let (parts, place): (BTreeMap<&str, u32>, Place) = match serve {
+            Serve::Split(split) => {
+                let shares = place.first_key(tree, &["split", "weights"]);
+                (widths([&split.shares.parts]), shares.unwrap_or_else(|| place.clone()))
+            }
             Serve::Ramp(ramp) => {
                 if ramp.automatic {
                     let message = "this ramp is automatic: the clock alone promotes the new version";
                     let hint = "remove `automatic` and raise `approved_stage` when the evidence holds";
-                    self.warn("automatic-ramp", &within(origin, "ramp"), message, Some(hint));
+                    let place = place.key("ramp").key("automatic");
+                    self.warn("automatic-ramp", (&place, Of::Key), message, Some(hint));
                 }
-                widths(ramp.stages.iter().map(|stage| &stage.shares.parts))
+                self.shrinking(ramp, &place.key("ramp").key("stages"));
+                let mut parts = widths(ramp.stages.iter().map(|stage| &stage.shares.parts));
+                // It serves everyone before the first stage.
+                parts.remove(ramp.from.as_str());
+                (parts, place.key("ramp").key("stages"))
             }
             Serve::Experiment(experiment) => {
-                experiment.shares.iter().map(|(name, share)| (name.as_str(), share.buckets())).collect()
+                let parts = experiment.shares.iter().map(|(name, share)| (name.as_str(), share.buckets()));
+                (parts.collect(), place.key("experiment").key("split"))
             }
             Serve::Variant(_) | Serve::Switchback(_) => return,
         };
         for (name, _) in parts.into_iter().filter(|(_, width)| *width == 0) {
             let message = format!("the variant `{name}` has a share of 0 %, so nobody gets it here");
-            self.warn("zero-share", origin, message, None);
+            let at = self.share_of(&place, name);
+            self.warn("zero-share", (&at, Of::Value), message, None);
         }
     }
 
-    /// Symbols that several rollouts list at the same time.
-    fn rollouts(&mut self, route: &'p Route) {
-        let mut taken: BTreeMap<&str, Vec<&SymbolRollout>> = BTreeMap::new();
-        for rollout in &route.symbol_rollouts {
-            let mut both: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-            let mut symbols = BTreeSet::new();
-            self.symbols(&rollout.members, &mut symbols);
-            for symbol in symbols {
-                let earlier = taken.entry(symbol).or_default();
-                for other in earlier.iter().filter(|other| overlap(other.window, rollout.window)) {
-                    both.entry(&other.name).or_default().push(symbol);
-                }
-                earlier.push(rollout);
-            }
-            for (other, symbols) in both {
-                let symbols = list_of(symbols);
-                let message =
-                    format!("the symbol rollouts `{other}` and `{}` overlap: {symbols}", rollout.name);
-                let hint = format!("`{other}` comes first and has them");
-                self.warn("overlapping-rollouts", &rollout.origin, message, Some(&hint));
-            }
-        }
+    /// Stages of a ramp that lead back.
+    fn shrinking(&mut self, ramp: &Ramp, place: &Place) {
+        let left = |stage: &crate::policy::Stage| {
+            let parts = stage.shares.parts.iter().filter(|(name, _)| *name == ramp.from);
+            parts.map(|(_, width)| *width).sum::<u32>()
+        };
+        let pairs = ramp.stages.iter().zip(ramp.stages.iter().skip(1));
+        let back = pairs.enumerate().find(|(_, (before, stage))| left(before) < left(stage));
+        let Some((index, _)) = back else { return };
+        let message = format!("stage {} gives `{}` more than stage {}", index + 2, ramp.from, index + 1);
+        let hint = "a ramp leads away from it; to go back, lower `approved_stage`";
+        let place = place.index(index + 1);
+        let at = place.first_key(self.document, &["share", "split"]).unwrap_or(place);
+        self.warn("shrinking-ramp", (&at, Of::Value), message, Some(hint));
     }
 
-    /// Every symbol that belongs to these members for certain.
-    fn symbols(&self, members: &'p Members, into: &mut BTreeSet<&'p str>) {
-        into.extend(members.values.get(&Field::Symbol).into_iter().flatten().map(String::as_str));
-        for segment in members.segments.iter().filter_map(|name| self.policy.segments.get(name)) {
-            // Who else is excluded depends on the rest of the context.
-            let plain = segment.exclude.segments.is_empty() && segment.exclude.files.is_empty();
-            if plain {
-                let mut inner = BTreeSet::new();
-                self.symbols(&segment.include, &mut inner);
-                let excluded = segment.exclude.values.get(&Field::Symbol);
-                into.extend(
-                    inner.into_iter().filter(|symbol| !excluded.is_some_and(|out| out.contains(*symbol))),
-                );
-            }
-        }
+    /// Where a variant's share is written: in a split, or in the first stage that names the variant.
+    fn share_of(&self, place: &Place, name: &str) -> Place {
+        let tree = self.document;
+        let Some(Value::List(stages)) = place.node(tree).map(|node| &node.value) else {
+            return place.key(name);
+        };
+        let stages = || (0..stages.len()).map(|index| place.index(index));
+        let split = stages().find_map(|stage| stage.key("split").first_key(tree, &[name]));
+        let share = || stages().find_map(|stage| stage.first_key(tree, &["share"]));
+        split.or_else(share).unwrap_or_else(|| place.clone())
     }
 
     /// Variants that nobody uses, and variants that nothing stands in for.
-    fn variants(&mut self, key: &RouteKey, route: &'p Route) {
+    fn variants(&mut self, place: &Place, key: &RouteKey, route: &'p Route) {
         let chosen = chosen(self.policy, key, route);
         let shadows: BTreeSet<&str> = route.shadows.iter().map(|shadow| shadow.variant.as_str()).collect();
         let stand_ins: BTreeSet<&str> =
             route.variants.iter().flat_map(|variant| fallbacks(route, variant)).collect();
         for variant in &route.variants {
             let name = variant.name.as_str();
+            let place = place.key("variants").key(name);
+            let own = variant.fallbacks.is_some();
             if !chosen.contains(name) {
                 let used = shadows.contains(name)
                     || stand_ins.contains(name)
@@ -274,7 +332,7 @@ impl<'p> Linter<'p> {
                     || mentioned(route).any(|used| used == name);
                 if !used {
                     let message = format!("nothing serves the variant `{name}`");
-                    self.warn("unused-variant", &variant.origin, message, None);
+                    self.warn("unused-variant", (&place, Of::Key), message, None);
                 }
                 continue;
             }
@@ -284,13 +342,15 @@ impl<'p> Linter<'p> {
                 let message = format!("the variant `{name}` is disabled, and nothing serves instead of it");
                 let hint =
                     "it serves all the same, flagged as unavailable; give it `fallbacks` that are enabled";
-                self.warn("no-fallback", &variant.origin, message, Some(hint));
+                let at = place.key(if own { "fallbacks" } else { "enabled" });
+                self.warn("no-fallback", (&at, Of::Key), message, Some(hint));
             } else if route.variants.len() > 1 && others().next().is_none() && self.is_remote(&variant.model)
             {
                 let message = format!(
                     "the variant `{name}` runs on a remote node, and nothing serves when that is away"
                 );
-                self.warn("no-fallback", &variant.origin, message, Some("give it `fallbacks`"));
+                let (at, of) = if own { ("fallbacks", Of::Key) } else { ("model", Of::Value) };
+                self.warn("no-fallback", (&place.key(at), of), message, Some("give it `fallbacks`"));
             }
         }
     }
@@ -300,11 +360,12 @@ impl<'p> Linter<'p> {
         model.is_some_and(|model| model.placement == Placement::Gpu)
     }
 
-    fn shadow(&mut self, key: &RouteKey, route: &'p Route, shadow: &Shadow) {
+    fn shadow(&mut self, place: &Place, key: &RouteKey, route: &'p Route, shadow: &Shadow) {
         let Some(variant) = route.variants.iter().find(|variant| variant.name == shadow.variant) else {
             return;
         };
         let name = &shadow.name;
+        let at = if shadow.sample.buckets() == 0 { "sample" } else { "variant" };
         let message = if shadow.sample.buckets() == 0 {
             format!("the shadow `{name}` samples 0 %, so it never runs")
         } else if !variant.enabled {
@@ -333,13 +394,8 @@ impl<'p> Linter<'p> {
                 return;
             }
         };
-        self.warn("idle-shadow", &shadow.origin, message, None);
+        self.warn("idle-shadow", (&place.key(at), Of::Value), message, None);
     }
-}
-
-/// The place of a key of what is at `origin`.
-fn within(origin: &Origin, key: &str) -> Origin {
-    Origin { position: origin.position, path: format!("{}.{key}", origin.path) }
 }
 
 /// Each variant's widest share.
@@ -352,28 +408,33 @@ fn widths<'p>(stages: impl IntoIterator<Item = &'p Vec<(String, u32)>>) -> BTree
     widest
 }
 
-fn overlap(one: Window, other: Window) -> bool {
-    let before =
-        |until: Option<i64>, from: Option<i64>| until.zip(from).is_some_and(|(until, from)| until <= from);
-    !before(one.until, other.from) && !before(other.until, one.from)
-}
-
 /// What serves instead of a variant, in order.
 fn fallbacks<'p>(route: &'p Route, variant: &'p Variant) -> impl Iterator<Item = &'p str> {
     variant.fallbacks.as_ref().unwrap_or(&route.fallbacks).iter().map(String::as_str)
 }
 
 /// Everything that a route's steps serve, with its place.
-fn serves(route: &Route) -> impl Iterator<Item = (&Serve, Origin)> {
-    let groups = route.test_groups.iter().map(|item| (&item.serve, item.origin.clone()));
-    let rollouts = route.symbol_rollouts.iter().map(|item| (&item.serve, item.origin.clone()));
-    let rules = route.rules.iter().map(|item| (&item.serve, item.origin.clone()));
-    groups.chain(rollouts).chain(rules).chain([(&route.default, within(&route.origin, "default"))])
+fn serves<'p>(place: &Place, route: &'p Route) -> impl Iterator<Item = (&'p Serve, Place)> {
+    let groups = grouped(place, route).map(|(group, place)| (&group.serve, place));
+    let rules = listed(place.key("rules"), &route.rules).map(|(rule, place)| (&rule.serve, place));
+    groups.chain(rules).chain([(&route.default, place.key("default"))])
+}
+
+/// The test groups and symbol rollouts of a route, with their places.
+fn grouped<'p>(place: &Place, route: &'p Route) -> impl Iterator<Item = (&'p Group, Place)> {
+    let of = |kind: GroupKind| listed(place.key(kind.section()), route.groups_of(kind));
+    let groups: Vec<_> = GroupKind::ALL.into_iter().flat_map(of).collect();
+    groups.into_iter()
+}
+
+/// The items of a list with their places.
+fn listed<T>(list: Place, items: impl IntoIterator<Item = T>) -> impl Iterator<Item = (T, Place)> {
+    items.into_iter().enumerate().map(move |(index, item)| (item, list.index(index)))
 }
 
 /// The names of the variants that something serves, with those that get nothing.
 fn mentioned(route: &Route) -> impl Iterator<Item = &str> {
-    let served = serves(route).flat_map(|(serve, _)| of_serve(serve, true));
+    let served = route.serves().flat_map(|serve| of_serve(serve, true));
     let overrides = route.overrides.iter().map(|item| item.serve.as_str());
     let requests = route.requests.iter().flat_map(|item| item.variants.iter().map(String::as_str));
     served.chain(overrides).chain(requests)
@@ -384,11 +445,11 @@ fn chosen<'p>(policy: &Policy, key: &RouteKey, route: &'p Route) -> BTreeSet<&'p
     if !route.enabled {
         return [route.baseline.as_str()].into();
     }
-    let mut names: BTreeSet<&str> = serves(route).flat_map(|(serve, _)| of_serve(serve, false)).collect();
+    let mut names: BTreeSet<&str> = route.serves().flat_map(|serve| of_serve(serve, false)).collect();
     names.extend(route.overrides.iter().map(|item| item.serve.as_str()));
     names.extend(route.requests.iter().flat_map(|item| item.variants.iter().map(String::as_str)));
     // Whoever is held out or has no unit gets the baseline.
-    let by_unit = serves(route).any(|(serve, _)| match serve {
+    let by_unit = route.serves().any(|serve| match serve {
         Serve::Split(_) | Serve::Ramp(_) => true,
         Serve::Switchback(switchback) => switchback.washout > 0,
         Serve::Experiment(experiment) => {
@@ -440,60 +501,33 @@ fn served_by_routes(policy: &Policy) -> BTreeMap<&str, BTreeSet<&str>> {
     served
 }
 
-/// The steps that conditions and lists decide, in their order. Permitted requests depend on what is asked for.
-fn steps(route: &Route) -> Vec<Step<'_>> {
-    let takes_all = |serve: &Serve| !matches!(serve, Serve::Experiment(_) | Serve::Switchback(_));
-    let overrides = route.overrides.iter().map(|item: &Override| Step {
-        kind: "override",
-        name: "",
-        origin: &item.origin,
-        formula: Formula::Literal(Literal {
-            leaf: Leaf::Values(item.field, Values(&item.values)),
-            holds: true,
-        }),
-        window: Window::default(),
-        takes_all: true,
-    });
-    let groups = route.test_groups.iter().map(|item| Step {
-        kind: "test group",
-        name: &item.name,
-        origin: &item.origin,
-        formula: Formula::Members(&item.members, true),
-        window: item.window,
-        takes_all: takes_all(&item.serve),
-    });
-    let rollouts = route.symbol_rollouts.iter().map(|item| Step {
-        kind: "symbol rollout",
-        name: &item.name,
-        origin: &item.origin,
-        formula: Formula::Members(&item.members, true),
-        window: item.window,
-        takes_all: takes_all(&item.serve),
-    });
-    let rules = route.rules.iter().map(|item| Step {
-        kind: "rule",
-        name: &item.name,
-        origin: &item.origin,
-        formula: item.condition.as_ref().map_or(Formula::Window(Window::default(), true), |condition| {
-            Formula::Condition(condition, true)
-        }),
-        window: item.window,
-        takes_all: takes_all(&item.serve),
-    });
-    overrides.chain(groups).chain(rollouts).chain(rules).collect()
-}
-
 /// What the parts of a policy refer to.
 #[derive(Default)]
 struct Used<'p> {
     segments: BTreeSet<&'p str>,
     layers: BTreeSet<&'p str>,
     experiments: BTreeSet<&'p str>,
+    /// The hash spaces of our own hash that decide something.
+    spaces: Vec<Space<'p>>,
+}
+
+/// A hash space: a named layer, a holdout, or a route's own layer.
+struct Space<'p> {
+    kind: &'static str,
+    name: String,
+    salt: &'p str,
+    /// The name of the route whose own it is.
+    route: Option<&'p str>,
+    /// What is hashed in it.
+    units: Vec<&'p Unit>,
+    place: Place,
 }
 
 impl<'p> Used<'p> {
     fn of(policy: &'p Policy) -> Self {
         let mut used = Self::default();
+        // What is hashed in a layer, by its name.
+        let mut units: BTreeMap<&str, Vec<&Unit>> = BTreeMap::new();
         for segment in policy.segments.values() {
             used.members(&segment.include);
             used.members(&segment.exclude);
@@ -502,22 +536,22 @@ impl<'p> Used<'p> {
         policy.tiers.iter().for_each(|tier| used.members(&tier.members));
         for route in policy.routes.values() {
             conditions(route).for_each(|(condition, _)| used.condition(condition));
-            let requests = route.requests.iter().map(|item| &item.members);
-            let groups = route.test_groups.iter().map(|item| &item.members);
-            let rollouts = route.symbol_rollouts.iter().map(|item| &item.members);
-            requests.chain(groups).chain(rollouts).for_each(|members| used.members(members));
-            let steps = route.test_groups.iter().map(|item| &item.serve);
-            let steps = steps.chain(route.symbol_rollouts.iter().map(|item| &item.serve));
-            let steps = steps.chain(route.rules.iter().map(|item| &item.serve));
-            for serve in steps.chain([&route.default]) {
+            route.members().for_each(|(members, _)| used.members(members));
+            for serve in route.serves() {
                 match serve {
-                    Serve::Split(split) => used.layers.extend([split.layer.name.as_str()]),
-                    Serve::Ramp(ramp) => used.layers.extend([ramp.layer.name.as_str()]),
+                    Serve::Split(Split { layer, unit, .. }) | Serve::Ramp(Ramp { layer, unit, .. }) => {
+                        used.layers.extend([layer.name.as_str()]);
+                        units.entry(&layer.name).or_default().push(unit);
+                    }
                     Serve::Experiment(experiment) => used.experiments.extend([experiment.layer.as_str()]),
                     Serve::Variant(_) | Serve::Switchback(_) => {}
                 }
             }
+            conditions(route).for_each(|(condition, _)| slices(condition, &mut units));
         }
+        let segments = policy.segments.values().filter_map(|segment| segment.condition.as_ref());
+        segments.for_each(|condition| slices(condition, &mut units));
+        used.spaces = spaces(policy, &used.experiments, &units);
         used
     }
 
@@ -532,4 +566,52 @@ impl<'p> Used<'p> {
             _ => {}
         });
     }
+}
+
+/// What the slices in a condition hash, by layer.
+fn slices<'p>(condition: &'p Condition, units: &mut BTreeMap<&'p str, Vec<&'p Unit>>) {
+    each(condition, &mut |part| {
+        if let Condition::Bucket(slice) = part {
+            units.entry(&slice.layer.name).or_default().push(&slice.unit);
+        }
+    });
+}
+
+fn spaces<'p>(
+    policy: &'p Policy,
+    experiments: &BTreeSet<&str>,
+    units: &BTreeMap<&'p str, Vec<&'p Unit>>,
+) -> Vec<Space<'p>> {
+    let root = Place::default();
+    let of = |name: &str| units.get(name).cloned().unwrap_or_default();
+    let ours = policy.layers.iter().filter(|(_, layer)| layer.layer.algorithm == Algorithm::Lockgate);
+    let layers = ours.map(|(name, layer)| {
+        let own = experiments.contains(name.as_str()).then_some(&layer.unit);
+        Space {
+            kind: "layer",
+            name: name.clone(),
+            salt: &layer.layer.salt,
+            route: None,
+            units: of(name).into_iter().chain(own).collect(),
+            place: root.key("layers").key(name),
+        }
+    });
+    let holdouts = policy.holdouts.iter().filter(|(_, holdout)| holdout.share.buckets() > 0);
+    let holdouts = holdouts.map(|(name, holdout)| Space {
+        kind: "holdout",
+        name: name.clone(),
+        salt: &holdout.layer.salt,
+        route: None,
+        units: vec![&holdout.unit],
+        place: root.key("holdouts").key(name),
+    });
+    let routes = policy.routes.iter().map(|(key, route)| Space {
+        kind: "route",
+        name: key.layer_name(),
+        salt: &route.layer.salt,
+        route: Some(&key.name),
+        units: of(&route.layer.name),
+        place: Place::route(key),
+    });
+    layers.chain(holdouts).chain(routes).collect()
 }

@@ -9,8 +9,8 @@ use std::fmt;
 use lockgate_package::{Digest, Signature};
 
 use crate::decision::ShadowLimits;
-use crate::source::Position;
-use crate::{Algorithm, BUCKETS, Field, Placement};
+use crate::source::{Position, SourceTree};
+use crate::{Algorithm, BUCKETS, Field, Placement, Step};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Policy {
     pub version: Option<u64>,
     /// What the source says about model versions; `None` when it has no section `models`.
     pub models: Option<BTreeMap<ModelVersion, Model>>,
-    /// Times in which every ramp's clock stands still, sorted and apart from each other.
+    /// Times in which every ramp's clock stands still, sorted; they may overlap.
     pub freezes: Vec<Pause>,
     /// The tiers, lowest first; the first is everyone's.
     pub tiers: Vec<Tier>,
@@ -34,6 +34,8 @@ pub struct Policy {
     pub holdouts: BTreeMap<String, Holdout>,
     /// The routes, by scope and name.
     pub routes: BTreeMap<RouteKey, Route>,
+    /// What it was read from, for the places of warnings.
+    pub(crate) tree: SourceTree,
 }
 
 impl Policy {
@@ -47,14 +49,25 @@ impl Policy {
     pub fn list_files(&self) -> BTreeSet<&str> {
         let segments = self.segments.values().flat_map(|segment| [&segment.include, &segment.exclude]);
         let tiers = self.tiers.iter().map(|tier| &tier.members);
-        let steps = self.routes.values().flat_map(|route| {
-            let requests = route.requests.iter().map(|request| &request.members);
-            let groups = route.test_groups.iter().map(|group| &group.members);
-            let rollouts = route.symbol_rollouts.iter().map(|rollout| &rollout.members);
-            requests.chain(groups).chain(rollouts)
-        });
-        let members = segments.chain(tiers).chain(steps);
+        let routes = self.routes.values().flat_map(|route| route.members().map(|(members, _)| members));
+        let members = segments.chain(tiers).chain(routes);
         members.flat_map(|members| members.files.values().map(String::as_str)).collect()
+    }
+
+    /// Calls files with lists of units otherwise: `name` gives the new name of one that changes its name.
+    pub fn rename_list_files(&mut self, name: impl Fn(&str) -> Option<String>) {
+        let segments =
+            self.segments.values_mut().flat_map(|segment| [&mut segment.include, &mut segment.exclude]);
+        let tiers = self.tiers.iter_mut().map(|tier| &mut tier.members);
+        let routes = self.routes.values_mut().flat_map(|route| {
+            let requests = route.requests.iter_mut().map(|request| &mut request.members);
+            requests.chain(route.groups.iter_mut().map(|group| &mut group.members))
+        });
+        for file in segments.chain(tiers).chain(routes).flat_map(|members| members.files.values_mut()) {
+            if let Some(name) = name(file) {
+                *file = name;
+            }
+        }
     }
 }
 
@@ -98,12 +111,14 @@ pub struct RouteScope {
 pub type Millis = i64;
 
 /// A time in which a ramp's clock stands still: from the first moment up to, not including, the second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pause {
     /// The first moment.
     pub from: Millis,
     /// The moment when it goes on; `None` when that is not known yet.
     pub until: Option<Millis>,
+    /// Why, for people.
+    pub reason: Option<String>,
 }
 
 /// The time in which a step can match: from the first moment up to, not including, the second.
@@ -262,10 +277,8 @@ pub struct Route {
     pub overrides: Vec<Override>,
     /// Who may ask for which variants.
     pub requests: Vec<Request>,
-    /// The test groups, in order.
-    pub test_groups: Vec<TestGroup>,
-    /// The symbol rollouts, in order.
-    pub symbol_rollouts: Vec<SymbolRollout>,
+    /// The test groups, in order, then the symbol rollouts, in order.
+    pub groups: Vec<Group>,
     /// The rules, in order.
     pub rules: Vec<Rule>,
     /// What serves when nothing before matched.
@@ -274,6 +287,32 @@ pub struct Route {
     pub shadows: Vec<Shadow>,
     /// Where this was written.
     pub origin: Origin,
+}
+
+impl Route {
+    /// The groups that stand in one step of the precedence, in order.
+    pub fn groups_of(&self, kind: GroupKind) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(move |group| group.kind == kind)
+    }
+
+    /// What its groups, its rules and its default serve, in the order of the precedence.
+    pub fn serves(&self) -> impl Iterator<Item = &Serve> {
+        let groups = self.groups.iter().map(|group| &group.serve);
+        let rules = self.rules.iter().map(|rule| &rule.serve);
+        groups.chain(rules).chain([&self.default])
+    }
+
+    pub(crate) fn serves_mut(&mut self) -> impl Iterator<Item = &mut Serve> {
+        let groups = self.groups.iter_mut().map(|group| &mut group.serve);
+        let rules = self.rules.iter_mut().map(|rule| &mut rule.serve);
+        groups.chain(rules).chain([&mut self.default])
+    }
+
+    /// Who may ask for variants and who belongs to its groups, with where that was written.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&Members, &Origin)> {
+        let requests = self.requests.iter().map(|request| (&request.members, &request.origin));
+        requests.chain(self.groups.iter().map(|group| (&group.members, &group.origin)))
+    }
 }
 
 /// A named choice of a route.
@@ -347,7 +386,9 @@ pub struct Shadow {
 /// Gives the members of a group a variant or a split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct TestGroup {
+pub struct Group {
+    /// In which step of the precedence it stands.
+    pub kind: GroupKind,
     /// Its name.
     pub name: String,
     /// Who belongs to it.
@@ -360,20 +401,42 @@ pub struct TestGroup {
     pub origin: Origin,
 }
 
-/// Gives symbols a variant or a split.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SymbolRollout {
-    /// Its name.
-    pub name: String,
-    /// The symbols, and segments of them.
-    pub members: Members,
-    /// When.
-    pub window: Window,
-    /// What they get.
-    pub serve: Serve,
-    /// Where this was written.
-    pub origin: Origin,
+/// The step of the precedence in which a group stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupKind {
+    /// A test group: whoever belongs to it.
+    TestGroup,
+    /// A symbol rollout: the symbols, and segments of them.
+    SymbolRollout,
+}
+
+impl GroupKind {
+    /// Both, in the order of the precedence.
+    pub const ALL: [Self; 2] = [Self::TestGroup, Self::SymbolRollout];
+
+    /// The step.
+    pub fn step(self) -> Step {
+        match self {
+            Self::TestGroup => Step::TestGroup,
+            Self::SymbolRollout => Step::SymbolRollout,
+        }
+    }
+
+    /// The key of a route under which the source lists such groups.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::TestGroup => "test_groups",
+            Self::SymbolRollout => "symbol_rollouts",
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::TestGroup => "test group",
+            Self::SymbolRollout => "symbol rollout",
+        }
+    }
 }
 
 /// Gives whoever fulfils a condition a variant or a split.
@@ -448,7 +511,7 @@ pub struct Ramp {
     pub approved_stage: u32,
     /// Whether the clock alone suffices.
     pub automatic: bool,
-    /// Times in which the ramp's clock stands still, sorted and apart from each other. The policy's freezes are not among them.
+    /// Times in which the ramp's clock stands still, sorted; they may overlap. The policy's freezes are not among them.
     pub pauses: Vec<Pause>,
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::diff::percent_words;
+use crate::missing::{MissingUnit, MissingUnits};
 use crate::moment;
 use crate::policy::{Millis, Policy, Serve};
 use crate::steps::{Partition, RouteStep, Served, steps};
@@ -33,10 +34,13 @@ pub struct Point {
     pub now: Millis,
     /// How many contexts each variant serves.
     pub counts: Vec<usize>,
-    /// How many each variant is expected to serve, given the steps that match: a split counts with its shares.
+    /// How many each variant is expected to serve, given the steps that match: a split counts with its shares. To a millionth.
     pub expected: Vec<f64>,
     /// How many contexts each step decided, in the order of precedence.
     pub steps: Vec<StepCount>,
+    /// How many contexts lacked the unit of a step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingUnit>,
 }
 
 /// How many contexts a step decided.
@@ -96,6 +100,13 @@ pub fn simulate(
 /// What chose by bucket: the route, step, names and stage of a decision.
 type Chooser = (u32, Step, Option<u32>, Option<u32>);
 
+/// The contexts that a chooser chose for, and the buckets of each variant in it.
+struct Chosen {
+    contexts: u64,
+    /// By the variant's place.
+    widths: Vec<u64>,
+}
+
 fn point(
     bundle: &Bundle,
     variants: &[String],
@@ -104,17 +115,18 @@ fn point(
     unavailable: &[[u8; 32]],
 ) -> Point {
     let mut counts = vec![0_usize; variants.len()];
-    let mut expected = vec![0.0; variants.len()];
+    // What is certain.
+    let mut certain = vec![0_u64; variants.len()];
     let mut by_step: BTreeMap<(Step, u32, Option<u32>, Option<String>), usize> = BTreeMap::new();
     let mut routes: BTreeMap<u32, Vec<RouteStep<'_>>> = BTreeMap::new();
-    // A share is looked up by name once for each step, not for each context.
-    let mut shares: BTreeMap<Chooser, Vec<f64>> = BTreeMap::new();
+    let mut chosen: BTreeMap<Chooser, Chosen> = BTreeMap::new();
+    let mut missing = MissingUnits::default();
     let index = |name: &str| variants.iter().position(|variant| variant == name);
     for context in contexts {
-        let Ok(decision) = bundle.decide(context, now, unavailable) else {
-            if let (Some(count), Some(share)) = (counts.last_mut(), expected.last_mut()) {
+        let Ok(decision) = missing.decide(bundle, context, now, unavailable) else {
+            if let (Some(count), Some(sure)) = (counts.last_mut(), certain.last_mut()) {
                 *count = count.saturating_add(1);
-                *share += 1.0;
+                *sure = sure.saturating_add(1);
             }
             continue;
         };
@@ -128,35 +140,50 @@ fn point(
         *count = count.saturating_add(1);
 
         // A bucket that did not choose freely leaves nothing to expect: what serves, serves.
-        let chosen = decision.bucket.is_some() && !decision.holdout && decision.step != Step::Fallback;
-        let Some(route) = bundle.route_at(decision.route_index).filter(|_| chosen) else {
-            if let Some(share) = expected.get_mut(place) {
-                *share += 1.0;
+        let free = decision.bucket.is_some() && !decision.holdout && decision.step != Step::Fallback;
+        let Some(route) = bundle.route_at(decision.route_index).filter(|_| free) else {
+            if let Some(sure) = certain.get_mut(place) {
+                *sure = sure.saturating_add(1);
             }
             continue;
         };
         let key = (decision.route_index, decision.step, decision.target_index, decision.stage);
-        let shares = shares.entry(key).or_insert_with(|| {
+        let chosen = chosen.entry(key).or_insert_with(|| {
             let steps = routes.entry(decision.route_index).or_insert_with(|| steps(bundle.reader(), &route));
-            let widths = widths(steps, &decision);
-            let total: f64 = widths.iter().map(|(_, width)| width).sum();
-            let mut shares = vec![0.0; variants.len()];
-            for (name, width) in widths {
-                if let Some(share) = index(&name).and_then(|place| shares.get_mut(place)) {
-                    *share += width / total;
+            let mut of = Chosen { contexts: 0, widths: vec![0; variants.len()] };
+            for (name, width) in widths(steps, &decision) {
+                if let Some(sum) = index(&name).and_then(|place| of.widths.get_mut(place)) {
+                    *sum = sum.saturating_add(width);
                 }
             }
-            shares
+            of
         });
-        expected.iter_mut().zip(shares).for_each(|(sum, share)| *sum += *share);
+        chosen.contexts = chosen.contexts.saturating_add(1);
     }
+    let expected = (0..variants.len()).map(|place| expected(place, &certain, chosen.values())).collect();
     let steps =
         by_step.into_iter().map(|((step, _, stage, name), units)| StepCount { step, name, stage, units });
-    Point { now, counts, expected, steps: steps.collect() }
+    Point { now, counts, expected, steps: steps.collect(), missing: missing.of(bundle) }
+}
+
+/// How many contexts the variant at this place is expected to serve. Whole numbers are added up and divided last, so that nothing
+/// but the last digits that are shown is rounded.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn expected<'c>(place: usize, certain: &[u64], chosen: impl Iterator<Item = &'c Chosen>) -> f64 {
+    let mut by_scale: BTreeMap<u64, u64> = BTreeMap::new();
+    for Chosen { contexts, widths } in chosen {
+        let scale = widths.iter().sum::<u64>().max(1);
+        let width = widths.get(place).copied().unwrap_or_default();
+        let sum = by_scale.entry(scale).or_default();
+        *sum = sum.saturating_add(contexts.saturating_mul(width));
+    }
+    let shares: f64 = by_scale.into_iter().map(|(scale, sum)| sum as f64 / scale as f64).sum();
+    let sum = certain.get(place).copied().unwrap_or_default() as f64 + shares;
+    (sum * 1e6).round() / 1e6
 }
 
 /// The widths of the variants in the partition that a decision was looked up in.
-fn widths(steps: &[RouteStep<'_>], decision: &Decision<'_>) -> Vec<(String, f64)> {
+fn widths(steps: &[RouteStep<'_>], decision: &Decision<'_>) -> Vec<(String, u64)> {
     let twin = steps.iter().find(|step| {
         step.step == decision.step
             && (step.step == Step::Default || Some(step.label) == decision.target_index)
@@ -167,17 +194,14 @@ fn widths(steps: &[RouteStep<'_>], decision: &Decision<'_>) -> Vec<(String, f64)
         _ => None,
     };
     let widths = partition.map(Partition::widths).unwrap_or_default();
-    let owned = widths.into_iter().filter_map(|(owner, width)| Some((owner?.to_owned(), f64::from(width))));
+    let owned = widths.into_iter().filter_map(|(owner, width)| Some((owner?.to_owned(), u64::from(width))));
     owned.collect()
 }
 
 /// Lets every ramp of the policy go on to `stage`, as if somebody had approved it; what is approved already stays.
 pub fn assume_approvals(policy: &mut Policy, stage: u32) {
     for route in policy.routes.values_mut() {
-        let groups = route.test_groups.iter_mut().map(|group| &mut group.serve);
-        let rollouts = route.symbol_rollouts.iter_mut().map(|rollout| &mut rollout.serve);
-        let rules = route.rules.iter_mut().map(|rule| &mut rule.serve);
-        for serve in groups.chain(rollouts).chain(rules).chain([&mut route.default]) {
+        for serve in route.serves_mut() {
             if let Serve::Ramp(ramp) = serve {
                 let last = u32::try_from(ramp.stages.len()).unwrap_or(u32::MAX);
                 ramp.approved_stage = ramp.approved_stage.max(stage.min(last));
@@ -187,6 +211,20 @@ pub fn assume_approvals(policy: &mut Policy, stage: u32) {
 }
 
 impl Simulation {
+    /// The contexts that lacked the unit of a step, each kind once, with the highest number that there was at a time.
+    pub fn missing(&self) -> Vec<MissingUnit> {
+        let mut kinds: Vec<MissingUnit> = Vec::new();
+        for found in self.points.iter().flat_map(|point| &point.missing) {
+            let same =
+                |kind: &&mut MissingUnit| MissingUnit { units: found.units, ..(**kind).clone() } == *found;
+            match kinds.iter_mut().find(same) {
+                Some(kind) => kind.units = kind.units.max(found.units),
+                None => kinds.push(found.clone()),
+            }
+        }
+        kinds
+    }
+
     fn percent(&self, count: f64) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let units = self.units.max(1) as f64;
@@ -224,11 +262,22 @@ impl fmt::Display for Simulation {
                 write!(f, "  {:>width$}", format!("{actual:.2} ({expected:.2}) %"), width = width(name))?;
             }
         }
-        f.write_str("\nactual (expected) shares")
+        f.write_str("\nactual (expected) shares")?;
+        self.notes(f)
     }
 }
 
 impl Simulation {
+    /// The units that were decided without what a step sticks to.
+    fn notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = u64::try_from(self.units).unwrap_or(u64::MAX);
+        let missing = self.missing();
+        if !missing.is_empty() {
+            f.write_str("\n")?;
+        }
+        missing.iter().try_for_each(|missing| write!(f, "\nnote: {}", missing.words(total)))
+    }
+
     fn table_of(&self, point: &Point, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " at {}", time_words(point.now))?;
         let width = self.variants.iter().map(|name| name.chars().count()).max().unwrap_or_default().max(7);
@@ -243,7 +292,7 @@ impl Simulation {
         for (name, step) in names.iter().zip(&point.steps) {
             write!(f, "\n{name:width$}  {:>10}  {:>6.2} %", step.units, self.percent(float(step.units)))?;
         }
-        Ok(())
+        self.notes(f)
     }
 }
 
@@ -269,6 +318,9 @@ const TOP: f64 = 56.0;
 const PLOT_WIDTH: f64 = 720.0;
 const PLOT_HEIGHT: f64 = 320.0;
 const ROW: f64 = 22.0;
+/// How many letters of a name are drawn, and how wide one is at most, about.
+const NAME: usize = 32;
+const LETTER: f64 = 7.8;
 
 impl Simulation {
     /// A picture of the shares as a self-contained SVG document: bars at one time, stacked areas over several. Equal simulations
@@ -281,9 +333,11 @@ impl Simulation {
     }
 
     /// The document around a picture; title and description are for readers that see no picture.
-    fn document(&self, height: f64, description: &str, content: &str) -> String {
-        let width = LEFT + PLOT_WIDTH + 200.0;
-        let title = format!("Shares of route {} over {} units", self.route, self.units);
+    fn document(&self, (width, height): (f64, f64), description: &str, content: &str) -> String {
+        let mut title = format!("Shares of route {} over {} units", self.route, self.units);
+        if let [point] = self.points.as_slice() {
+            title.push_str(&format!(" at {}", time_words(point.now)));
+        }
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" \
              aria-labelledby=\"title description\" font-family=\"system-ui, sans-serif\" font-size=\"13\">\n\
@@ -295,10 +349,16 @@ impl Simulation {
         )
     }
 
+    /// How much room the longest name needs, about.
+    fn name_width(&self) -> f64 {
+        let longest = self.variants.iter().map(|name| name.chars().count().min(NAME)).max();
+        float(longest.unwrap_or_default()) * LETTER + 16.0
+    }
+
     fn bars(&self, point: &Point) -> String {
         let mut content = String::new();
-        let label = 140.0;
-        let scale = PLOT_WIDTH - label;
+        let label = (self.name_width() - LEFT).max(80.0);
+        let scale = PLOT_WIDTH - 140.0;
         let (left, rows) = (LEFT + label, float(self.variants.len()) * 34.0);
         for tick in [0.0, 25.0, 50.0, 75.0, 100.0] {
             let x = left + scale * tick / 100.0;
@@ -318,14 +378,15 @@ impl Simulation {
             let mark = left + scale * expected / 100.0;
             content.push_str(&format!(
                 "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#1a1a1a\">{}</text>\n\
-                 <rect x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"22\" fill=\"{}\"/>\n\
+                 <rect x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"22\" {}><title>{}</title></rect>\n\
                  <line x1=\"{mark:.1}\" x2=\"{mark:.1}\" y1=\"{:.1}\" y2=\"{:.1}\" stroke=\"#1a1a1a\" stroke-width=\"2\"/>\n\
                  <text x=\"{:.1}\" y=\"{:.1}\" fill=\"#1a1a1a\">{share:.2} % (expected {expected:.2} %)</text>\n",
                 left - 10.0,
                 y + 16.0,
-                escape(name),
+                escape(&shown(name)),
                 scale * share / 100.0,
-                colour(place),
+                fill(place),
+                escape(name),
                 y - 3.0,
                 y + 25.0,
                 left + scale * share.max(expected) / 100.0 + 8.0,
@@ -338,7 +399,17 @@ impl Simulation {
             time_words(point.now),
             words.join("; ")
         );
-        self.document(TOP + rows + 40.0, &description, &content)
+        let (middle, below) = (left + scale / 2.0, TOP + rows + 40.0);
+        content.push_str(&format!(
+            "<text x=\"{middle:.1}\" y=\"{below:.1}\" text-anchor=\"middle\" fill=\"#4d4d4d\">share of units</text>\n\
+             <line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{1:.1}\" y2=\"{2:.1}\" stroke=\"#1a1a1a\" stroke-width=\"2\"/>\n\
+             <text x=\"{3:.1}\" y=\"{below:.1}\" fill=\"#1a1a1a\">expected</text>\n",
+            left + scale + 60.0,
+            below - 12.0,
+            below + 2.0,
+            left + scale + 68.0,
+        ));
+        self.document((left + scale + 216.0, TOP + rows + 56.0), &description, &content)
     }
 
     fn areas(&self) -> String {
@@ -385,12 +456,12 @@ impl Simulation {
         for (place, name) in self.variants.iter().enumerate() {
             let at = TOP + float(place) * ROW;
             content.push_str(&format!(
-                "<rect x=\"{legend:.1}\" y=\"{at:.1}\" width=\"14\" height=\"14\" fill=\"{}\"/>\n\
+                "<rect x=\"{legend:.1}\" y=\"{at:.1}\" width=\"14\" height=\"14\" {}/>\n\
                  <text x=\"{:.1}\" y=\"{:.1}\" fill=\"#1a1a1a\">{}</text>\n",
-                colour(place),
+                fill(place),
                 legend + 22.0,
                 at + 12.0,
-                escape(name)
+                escape(&shown(name))
             ));
         }
         let at = TOP + float(self.variants.len()) * ROW;
@@ -421,7 +492,17 @@ impl Simulation {
             "Stacked areas: the share of each variant over time, in steps; dashed lines mark the expected shares. {}.",
             words.join("; ")
         );
-        self.document(TOP + PLOT_HEIGHT + 56.0, &description, &content)
+        let (middle, below) = (TOP + PLOT_HEIGHT / 2.0, TOP + PLOT_HEIGHT + 60.0);
+        content.push_str(&format!(
+            "<text x=\"14\" y=\"{middle:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {middle:.1})\" fill=\"#4d4d4d\">share of units</text>\n\
+             <text x=\"{:.1}\" y=\"{below:.1}\" text-anchor=\"middle\" fill=\"#4d4d4d\">time (UTC)</text>\n",
+            LEFT + PLOT_WIDTH / 2.0,
+        ));
+        // The legend may be higher than the plot.
+        let rows = float(self.variants.len()) * ROW + ROW;
+        let height = (TOP + PLOT_HEIGHT + 76.0).max(TOP + rows + 16.0);
+        let width = (legend + 22.0 + self.name_width()).max(LEFT + PLOT_WIDTH + 200.0);
+        self.document((width, height), &description, &content)
     }
 
     /// The areas of all variants, the first one at the bottom, and the expected bounds between them.
@@ -454,9 +535,9 @@ impl Simulation {
             let mut corners = line(place, false);
             corners.extend(line(place.saturating_add(1), false).into_iter().rev());
             out.push_str(&format!(
-                "<polygon points=\"{}\" fill=\"{}\"><title>{}</title></polygon>\n",
+                "<polygon points=\"{}\" {}><title>{}</title></polygon>\n",
                 path(&corners),
-                colour(place),
+                fill(place),
                 escape(name)
             ));
         }
@@ -470,8 +551,22 @@ impl Simulation {
     }
 }
 
-fn colour(place: usize) -> &'static str {
-    COLOURS.get(place % COLOURS.len()).copied().unwrap_or("#999999")
+/// The fill of a variant; those beyond the colours have the same ones again, lighter.
+fn fill(place: usize) -> String {
+    let colour = COLOURS.get(place % COLOURS.len()).copied().unwrap_or("#999999");
+    match place / COLOURS.len() {
+        0 => format!("fill=\"{colour}\""),
+        1 => format!("fill=\"{colour}\" fill-opacity=\"0.6\""),
+        _ => format!("fill=\"{colour}\" fill-opacity=\"0.3\""),
+    }
+}
+
+/// A name as it is drawn.
+fn shown(name: &str) -> String {
+    match name.char_indices().nth(NAME) {
+        Some(_) => name.chars().take(NAME.saturating_sub(1)).chain(['…']).collect(),
+        None => name.to_owned(),
+    }
 }
 
 fn escape(text: &str) -> String {

@@ -1,9 +1,12 @@
 //! What each step of a route serves, read back from a bundle: for tools that compare and plot.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::bundle::Reader;
 use crate::bundle::format::{
-    FIELDS, Holdout, Interval, Kind, Label, Layer, NONE, Pause, RAMP_AUTOMATIC, Ramp, RouteHoldout, Span,
-    Split, Stage, Target, Unit, UnitPart,
+    FIELDS, Holdout, Interval, Kind, Label, Layer, NONE, Pause, RAMP_AUTOMATIC, ROUTE_ENABLED, Ramp,
+    RouteHoldout, SWITCHBACK_ENDS, Span, Split, Stage, Switchback, Target, Unit, UnitPart, VARIANT_DISABLED,
+    Variant, VariantPlace, Window,
 };
 use crate::policy::Millis;
 use crate::{Field, RouteView, Step, clock};
@@ -15,6 +18,8 @@ pub(crate) struct RouteStep<'b> {
     pub(crate) name: Option<&'b str>,
     /// The place of its names in the bundle's numbering, which a decision carries.
     pub(crate) label: u32,
+    /// The first moment at which it can match, and the first at which it no longer can; `None` for no bound.
+    pub(crate) window: (Option<Millis>, Option<Millis>),
     pub(crate) serve: Served<'b>,
 }
 
@@ -27,7 +32,33 @@ pub(crate) enum Served<'b> {
         stages: Vec<Partition<'b>>,
         clock: RampClock,
     },
-    Switchback,
+    Switchback(Rotation<'b>),
+}
+
+/// What a step serves at a moment.
+#[derive(Clone, Copy)]
+pub(crate) enum InForce<'s, 'b> {
+    /// It does not match, and the next steps are looked at.
+    Nothing,
+    Variant(&'b str),
+    Partition(&'s Partition<'b>),
+    Rotation(&'s Rotation<'b>),
+}
+
+/// Variants that take turns.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Rotation<'b> {
+    pub(crate) unit: Vec<&'b str>,
+    pub(crate) variants: Vec<&'b str>,
+    /// What serves in a washout.
+    pub(crate) baseline: &'b str,
+    pub(crate) start: Millis,
+    pub(crate) end: Option<Millis>,
+    /// The length of a window.
+    pub(crate) window: u64,
+    /// The length of the washout at its beginning.
+    pub(crate) washout: u64,
+    pub(crate) seed: &'b str,
 }
 
 /// What says which stage of a ramp is in force.
@@ -56,13 +87,35 @@ pub(crate) struct Space<'b> {
 }
 
 impl<'b> RouteStep<'b> {
-    /// The partition in force; `None` for a switchback and for a step that serves one variant.
-    pub(crate) fn partition(&self, now: Millis) -> Option<&Partition<'b>> {
-        match &self.serve {
-            Served::Split(partition) => Some(partition),
-            Served::Ramp { stages, clock } => stages.get(clock.stage(now)),
-            Served::Variant(_) | Served::Switchback => None,
+    /// What it serves at a moment.
+    pub(crate) fn in_force(&self, now: Millis) -> InForce<'_, 'b> {
+        let (from, until) = self.window;
+        if from.is_some_and(|from| now < from) || until.is_some_and(|until| now >= until) {
+            return InForce::Nothing;
         }
+        match &self.serve {
+            Served::Variant(name) => InForce::Variant(name),
+            Served::Split(partition) => InForce::Partition(partition),
+            Served::Ramp { stages, clock } => {
+                stages.get(clock.stage(now)).map_or(InForce::Nothing, InForce::Partition)
+            }
+            Served::Switchback(of) if now < of.start || of.end.is_some_and(|end| now >= end) => {
+                InForce::Nothing
+            }
+            Served::Switchback(of) => InForce::Rotation(of),
+        }
+    }
+
+    /// The moments at which it begins to serve something else. Turns of a switchback do not count.
+    pub(crate) fn changes(&self) -> BTreeSet<Millis> {
+        let (from, until) = self.window;
+        let mut moments: BTreeSet<Millis> = from.into_iter().chain(until).collect();
+        match &self.serve {
+            Served::Ramp { clock, .. } => moments.extend(clock.changes()),
+            Served::Switchback(of) => moments.extend([of.start].into_iter().chain(of.end)),
+            Served::Variant(_) | Served::Split(_) => {}
+        }
+        moments
     }
 }
 
@@ -72,6 +125,23 @@ impl RampClock {
         let Some(elapsed) = clock::elapsed(self.start, now, self.pauses.iter().copied()) else { return 0 };
         let reached = self.offsets.iter().filter(|offset| **offset <= elapsed).count();
         reached.min(self.approved)
+    }
+
+    /// When each stage that is approved begins, those that never do left out.
+    fn changes(&self) -> impl Iterator<Item = Millis> {
+        self.offsets.iter().take(self.approved).filter_map(|offset| {
+            let mut at = self.start.checked_add(i64::try_from(*offset).ok()?)?;
+            for Pause { from, until } in self.pauses.iter().filter(|pause| pause.until > self.start) {
+                let from = (*from).max(self.start);
+                if from >= at {
+                    break;
+                }
+                // A pause without end puts everything off for good.
+                let length = (*until != Millis::MAX).then(|| until.checked_sub(from))??;
+                at = at.checked_add(length)?;
+            }
+            Some(at)
+        })
     }
 }
 
@@ -92,6 +162,33 @@ impl Partition<'_> {
     }
 }
 
+/// What serves when a variant is chosen, as long as every package is available.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Outcome<'b> {
+    pub(crate) variant: &'b str,
+    pub(crate) model: (&'b str, &'b str),
+}
+
+/// What each variant of a route comes to, disabled ones replaced by their fallbacks.
+pub(crate) fn outcomes<'b>(reader: Reader<'b>, route: &RouteView<'b>) -> BTreeMap<&'b str, Outcome<'b>> {
+    let variants = route.record().variants;
+    let record = |place: u32| reader.get::<Variant>(variants.start.saturating_add(place));
+    let enabled = |place: &u32| record(*place).flags & VARIANT_DISABLED == 0;
+    let outcome = |place: u32| {
+        let mut fallbacks = reader.list::<VariantPlace>(record(place).fallbacks).map(|place| place.variant);
+        let serving = if enabled(&place) { None } else { fallbacks.find(enabled) };
+        let view = route.variant_at(serving.unwrap_or(place));
+        Outcome { variant: view.name, model: (view.model, view.version) }
+    };
+    (0..variants.count).map(|place| (route.variant_at(place).name, outcome(place))).collect()
+}
+
+/// The name of the variant that a disabled route gives to everyone; `None` for one that is enabled.
+pub(crate) fn killed<'b>(route: &RouteView<'b>) -> Option<&'b str> {
+    let record = route.record();
+    (record.flags & ROUTE_ENABLED == 0).then(|| route.variant_at(record.baseline).name)
+}
+
 /// The steps of a route that choose by bucket, member or condition: holdouts, then targets in the order of precedence.
 pub(crate) fn steps<'b>(reader: Reader<'b>, route: &RouteView<'b>) -> Vec<RouteStep<'b>> {
     let record = route.record();
@@ -102,7 +199,8 @@ pub(crate) fn steps<'b>(reader: Reader<'b>, route: &RouteView<'b>) -> Vec<RouteS
         let split: Split = reader.get(split);
         let partition = partition(reader, &split, |place| (place == 0).then_some("(held out)"));
         let name = name_of(reader, label);
-        steps.push(RouteStep { step: Step::Holdout, name, label, serve: Served::Split(partition) });
+        let (window, serve) = ((None, None), Served::Split(partition));
+        steps.push(RouteStep { step: Step::Holdout, name, label, window, serve });
     }
     for target in reader.list::<Target>(record.targets) {
         let (Some(step), Some(kind)) = (target.step(), target.kind()) else { continue };
@@ -113,9 +211,11 @@ pub(crate) fn steps<'b>(reader: Reader<'b>, route: &RouteView<'b>) -> Vec<RouteS
                 Served::Split(partition(reader, &reader.get(target.serve), owner))
             }
             Kind::Ramp => ramp(reader, &reader.get(target.serve), owner),
-            Kind::Switchback => Served::Switchback,
+            Kind::Switchback => Served::Switchback(rotation(reader, route, &reader.get(target.serve))),
         };
-        steps.push(RouteStep { step, name: name_of(reader, target.label), label: target.label, serve });
+        let (name, label, window) =
+            (name_of(reader, target.label), target.label, window(reader, target.window));
+        steps.push(RouteStep { step, name, label, window, serve });
     }
     steps
 }
@@ -136,10 +236,36 @@ fn intervals<'b>(
     reader.list::<Interval>(span).map(|interval| (interval.end, owner(interval.variant))).collect()
 }
 
+fn window(reader: Reader<'_>, place: u32) -> (Option<Millis>, Option<Millis>) {
+    if place == NONE {
+        return (None, None);
+    }
+    let Window { first, last } = reader.get(place);
+    ((first != Millis::MIN).then_some(first), (last != Millis::MAX).then(|| last.saturating_add(1)))
+}
+
+fn rotation<'b>(reader: Reader<'b>, route: &RouteView<'b>, of: &Switchback) -> Rotation<'b> {
+    let variant = |place: u32| route.variant_at(place).name;
+    Rotation {
+        unit: unit_parts(reader, of.unit),
+        variants: reader.list::<VariantPlace>(of.variants).map(|place| variant(place.variant)).collect(),
+        baseline: variant(route.record().baseline),
+        start: of.start,
+        end: (of.flags & SWITCHBACK_ENDS != 0).then_some(of.end),
+        window: of.window,
+        washout: of.washout,
+        seed: reader.text(of.seed),
+    }
+}
+
 fn space<'b>(reader: Reader<'b>, layer: u32, unit: u32, scale: u32) -> Space<'b> {
     let Layer { salt, algorithm, .. } = reader.get(layer);
+    Space { salt: reader.text(salt), algorithm, unit: unit_parts(reader, unit), scale }
+}
+
+fn unit_parts(reader: Reader<'_>, unit: u32) -> Vec<&str> {
     let field = |number: u32| Field::from_number(number).map_or("", Field::name);
-    let unit = match unit.checked_sub(FIELDS) {
+    match unit.checked_sub(FIELDS) {
         None => vec![field(unit)],
         Some(place) => {
             let Unit { parts } = reader.get(place);
@@ -149,8 +275,7 @@ fn space<'b>(reader: Reader<'b>, layer: u32, unit: u32, scale: u32) -> Space<'b>
             };
             reader.list::<UnitPart>(parts).map(part).collect()
         }
-    };
-    Space { salt: reader.text(salt), algorithm, unit, scale }
+    }
 }
 
 fn attribute(reader: Reader<'_>, place: u32) -> &str {

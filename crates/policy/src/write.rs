@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::check::scalar::write_duration;
 use crate::language::{self, WEEKDAYS};
 use crate::policy::{
-    AttributeTest, Comparison, Condition, Layer, Members, Millis, Pause, Policy, Ramp, Route, Scalar, Serve,
-    Share, Shares, TextTest, TimeTest, Unit, UnitPart, VersionComparison, Window, write_percent,
+    AttributeTest, Comparison, Condition, GroupKind, Layer, Members, Millis, Pause, Policy, Ramp, Route,
+    Scalar, Serve, Share, Shares, TextTest, TimeTest, Unit, UnitPart, VersionComparison, Window,
+    write_percent,
 };
 use crate::{Algorithm, BUCKETS, Field, ShadowLimits, moment};
 
@@ -174,16 +175,13 @@ fn route(route: &Route, own: &str) -> String {
             entry.serve(serve, own);
             entry.close()
         };
-    let groups = route.test_groups.iter();
-    out.list(
-        "test_groups",
-        groups.map(|item| step(&item.name, &item.window, Some(&item.members), &item.serve, None)),
-    );
-    let rollouts = route.symbol_rollouts.iter();
-    out.list(
-        "symbol_rollouts",
-        rollouts.map(|item| step(&item.name, &item.window, Some(&item.members), &item.serve, None)),
-    );
+    for kind in GroupKind::ALL {
+        let groups = route.groups_of(kind);
+        out.list(
+            kind.section(),
+            groups.map(|item| step(&item.name, &item.window, Some(&item.members), &item.serve, None)),
+        );
+    }
     let rules = route.rules.iter();
     out.list(
         "rules",
@@ -219,6 +217,7 @@ fn limits(limits: &ShadowLimits) -> String {
 fn pause(pause: &Pause) -> String {
     let mut entry = Object::default();
     entry.window(&Window { from: Some(pause.from), until: pause.until });
+    entry.option("reason", pause.reason.as_deref().map(text));
     entry.close()
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::reader::{Path, Reader, quoted};
 use super::{Names, scalar, split};
+use crate::attributes::inexact;
 use crate::policy::{AttributeTest, Comparison, Condition, Scalar, Slice, TextTest, TimeTest};
 use crate::source::{Entry, Node, Value, number};
 use crate::{Field, automaton, language};
@@ -320,6 +321,11 @@ fn scalar(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -> Option<Scala
                 let message = format!("`{text}` is not finite");
                 reader.problem(node.position, path, message, Some(expected.to_owned()), None);
             }
+            if let Some(number) = inexact(text) {
+                let hint = format!("an identifier is a text: \"{text}\"");
+                reader.problem(node.position, path, number.to_string(), None, Some(hint));
+                return None;
+            }
             value.map(Scalar::Number)
         }
         _ => {
@@ -387,10 +393,12 @@ fn daily(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -> Option<(u32, 
     let until = reader.required(&fields, path, "until", expected);
     let from = from.and_then(|node| scalar::time_of_day(reader, node, &path.key("from")))?;
     let until = until.and_then(|node| scalar::time_of_day(reader, node, &path.key("until")))?;
+    let whole_day = from % DAY == 0 && until == DAY;
     // The end of a day is the beginning of the next.
     let (from, until) = (from % DAY, until % DAY);
     if from == until {
-        let message = "`from` and `until` are the same time of day";
+        let message =
+            if whole_day { "this is the whole day" } else { "`from` and `until` are the same time of day" };
         let hint = Some("for the whole day, leave `daily` out".to_owned());
         reader.problem(fields.position, path, message, None, hint);
         return None;

@@ -3,8 +3,9 @@ use std::fmt;
 
 use crate::diagnostic::{Diagnostic, list_of, nearest, write_key};
 use crate::language::Mapping;
+use crate::moment;
 use crate::policy::Origin;
-use crate::source::{Dropped, Entry, Node, Position, Value};
+use crate::source::{Dropped, Entry, Node, Position, Value, integer};
 
 /// With more problems than this, names are no longer compared with all others: a broken source of many megabytes must not
 /// take minutes to refuse.
@@ -140,6 +141,9 @@ impl Reader<'_> {
         let wants_number = expected.contains("number") || expected.contains("percentage");
         let wants_text = expected.starts_with("text") || expected.starts_with("a moment");
         let hint = match &node.value {
+            Value::Number(text) if expected.starts_with("a moment") => {
+                moment_of(text).map(|moment| format!("write `{moment}`"))
+            }
             Value::Number(text) if wants_text => Some(format!("quote it: \"{text}\"")),
             Value::Boolean(value) if wants_text => Some(format!("quote it: \"{value}\"")),
             Value::Number(text) if expected.starts_with("a duration") => {
@@ -183,12 +187,17 @@ impl Reader<'_> {
         let mut fields =
             Fields { position: node.position, mapping, entries, misspelt: Vec::new(), unknown: false };
         for entry in entries.iter().filter(|entry| !mapping.knows(&entry.key)) {
+            let merge = entry.key == "<<";
             let nearest = self.nearest(&entry.key, mapping.names());
             let hint = nearest.map(|candidate| format!("did you mean `{candidate}`?"));
+            let no_merging = || "YAML 1.2 has no merge keys; write the keys out, or let an alias stand for the whole value";
+            let hint = hint.or_else(|| merge.then(|| no_merging().to_owned()));
             let expected = format!("one of {}", quoted(mapping.names()));
             self.problem(entry.position, path, format!("unknown key `{}`", entry.key), Some(expected), hint);
             fields.unknown = true;
             fields.misspelt.extend(nearest);
+            // What would have been merged may be any of the keys.
+            fields.misspelt.extend(mapping.names().filter(|_| merge));
         }
         Some(fields)
     }
@@ -399,6 +408,14 @@ impl Reader<'_> {
         }
         false
     }
+}
+
+/// The moment that a number counts to: in seconds since 1970, or in milliseconds when that would be in a far future.
+fn moment_of(text: &str) -> Option<String> {
+    const FAR: i64 = 100_000_000_000;
+    let number = integer(text)?;
+    let millis = if number.saturating_abs() < FAR { number.checked_mul(1000)? } else { number };
+    moment::format(millis)
 }
 
 /// The keys in backticks.

@@ -10,8 +10,7 @@ use super::{MAX_NAME, Names, model_version, name, scalar, signature, user};
 use crate::diagnostic::list_of;
 use crate::language::{self, Mapping};
 use crate::policy::{
-    Layer, Origin, Override, Request, Route, RouteKey, Rule, Shadow, Share, SymbolRollout, TestGroup, Unit,
-    Variant,
+    Group, GroupKind, Layer, Origin, Override, Request, Route, RouteKey, Rule, Shadow, Share, Unit, Variant,
 };
 use crate::source::{Entry, Node, Position, Value};
 use crate::{Field, ShadowLimits};
@@ -73,29 +72,22 @@ pub(super) fn route(
         let Some(node) = fields.get(key) else { return Vec::new() };
         items(reader, node, &path.key(key), of_list(key), &mut taken)
     };
-    let (requests, groups, rollouts, rules) = (
-        named(reader, "requests"),
-        named(reader, "test_groups"),
-        named(reader, "symbol_rollouts"),
-        named(reader, "rules"),
-    );
+    let requests = named(reader, "requests");
+    let groups = GroupKind::ALL.map(|kind| (kind, named(reader, kind.section())));
+    let rules = named(reader, "rules");
     let requests = of_items(reader, &path.key("requests"), requests, |reader, item, path| {
         request(reader, &scope, item, path)
     });
-    let test_groups = of_items(reader, &path.key("test_groups"), groups, |reader, item, path| {
-        let members = some_members(reader, names, &item.fields, path);
-        let window = scalar::window(reader, &item.fields, path);
-        let serve = serve(reader, &scope, &item.fields, path, &item.name);
-        let origin = item.origin(reader, path);
-        Some(TestGroup { name: item.name, members: members?, window: window?, serve: serve?, origin })
+    let groups = groups.into_iter().flat_map(|(kind, items)| {
+        of_items(reader, &path.key(kind.section()), items, |reader, item, path| {
+            let members = some_members(reader, names, &item.fields, path);
+            let window = scalar::window(reader, &item.fields, path);
+            let serve = serve(reader, &scope, &item.fields, path, &item.name);
+            let origin = item.origin(reader, path);
+            Some(Group { kind, name: item.name, members: members?, window: window?, serve: serve?, origin })
+        })
     });
-    let symbol_rollouts = of_items(reader, &path.key("symbol_rollouts"), rollouts, |reader, item, path| {
-        let members = some_members(reader, names, &item.fields, path);
-        let window = scalar::window(reader, &item.fields, path);
-        let serve = serve(reader, &scope, &item.fields, path, &item.name);
-        let origin = item.origin(reader, path);
-        Some(SymbolRollout { name: item.name, members: members?, window: window?, serve: serve?, origin })
-    });
+    let groups: Vec<Group> = groups.collect();
     let rules =
         of_items(reader, &path.key("rules"), rules, |reader, item, path| rule(reader, &scope, item, path));
     let expected = "`default: { serve: <variant> }` or `default: { split: { … } }`";
@@ -118,8 +110,7 @@ pub(super) fn route(
         variants,
         overrides: overrides.flatten().unwrap_or_default(),
         requests,
-        test_groups,
-        symbol_rollouts,
+        groups,
         rules,
         default: default?,
         shadows: shadows.flatten().unwrap_or_default(),
@@ -205,6 +196,10 @@ fn variants(
                 None
             }
         });
+        if let Some((position, number)) = fields.get("payload").and_then(Node::inexact) {
+            let hint = format!("quote it, so that it is a text: \"{}\"", number.number);
+            reader.problem(position, &path.key("payload"), number.to_string(), None, Some(hint));
+        }
         let enabled = reader.at(&fields, &path, "enabled", Reader::boolean);
         let fallbacks = reader.at(&fields, &path, "fallbacks", |reader, node, path| {
             reader.names_in(node, path, &scope.variants)

@@ -312,8 +312,18 @@ pub(super) fn comparators(
     };
     let mut comparators = Vec::new();
     let mut whole = true;
-    for word in text.split([' ', ',', '\t']).filter(|word| !word.is_empty()) {
-        match comparator(word) {
+    let mut words = text.split([' ', ',', '\t']).filter(|word| !word.is_empty()).peekable();
+    while let Some(word) = words.next() {
+        let behind =
+            words.next_if(|behind| is_operator(word) && behind.starts_with(|c: char| c.is_ascii_digit()));
+        let read = match behind {
+            Some(version) => Err((
+                format!("a blank stands between `{word}` and `{version}`"),
+                Some(format!("write `{word}{version}`")),
+            )),
+            None => comparator(word),
+        };
+        match read {
             Ok(parts) => comparators.extend(parts),
             Err((message, hint)) => {
                 whole = false;
@@ -330,18 +340,24 @@ pub(super) fn comparators(
 
 type Comparators = Vec<(VersionComparison, semver::Version)>;
 
+/// The operators of comparators; `^` and `~` stand for two each.
+const OPERATORS: &[(&str, Option<VersionComparison>)] = &[
+    (">=", Some(VersionComparison::GreaterOrEqual)),
+    ("<=", Some(VersionComparison::LessOrEqual)),
+    ("!=", Some(VersionComparison::NotEqual)),
+    (">", Some(VersionComparison::Greater)),
+    ("<", Some(VersionComparison::Less)),
+    ("=", Some(VersionComparison::Equal)),
+    ("^", None),
+    ("~", None),
+];
+
+fn is_operator(word: &str) -> bool {
+    OPERATORS.iter().any(|(operator, _)| *operator == word)
+}
+
 fn comparator(word: &str) -> Result<Comparators, (String, Option<String>)> {
-    use VersionComparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
-    const OPERATORS: &[(&str, Option<VersionComparison>)] = &[
-        (">=", Some(GreaterOrEqual)),
-        ("<=", Some(LessOrEqual)),
-        ("!=", Some(NotEqual)),
-        (">", Some(Greater)),
-        ("<", Some(Less)),
-        ("=", Some(Equal)),
-        ("^", None),
-        ("~", None),
-    ];
+    use VersionComparison::{GreaterOrEqual, Less};
     let found = OPERATORS
         .iter()
         .find_map(|(text, comparison)| word.strip_prefix(text).map(|version| (*text, *comparison, version)));

@@ -13,7 +13,7 @@ use crate::{Algorithm, BUCKETS, language};
 /// The most variants of a switchback.
 const MAX_SWITCHBACK_VARIANTS: usize = 16;
 
-/// Times in which clocks stand still, sorted and apart from each other.
+/// Times in which clocks stand still, sorted.
 pub(super) fn pauses(
     reader: &mut Reader<'_>,
     node: &Node,
@@ -26,22 +26,17 @@ pub(super) fn pauses(
         let path = path.index(index);
         let Some(fields) = reader.fields(item, &path, mapping) else { continue };
         reader.missing(&fields, &path, "from", "`from: <moment>`, when it begins");
-        reader.at(&fields, &path, "reason", |reader, node, path| reader.text(node, path));
+        let reason = reader
+            .at(&fields, &path, "reason", |reader, node, path| reader.text(node, path).map(str::to_owned));
         let Some(window) = scalar::window(reader, &fields, &path) else { continue };
-        pauses.extend(window.from.map(|from| Pause { from, until: window.until }));
+        let (until, reason) = (window.until, reason.flatten());
+        pauses.extend(window.from.map(|from| Pause { from, until, reason }));
     }
-    pauses.sort_by_key(|pause| (pause.from, pause.until.is_none(), pause.until));
-    let mut apart: Vec<Pause> = Vec::new();
-    for pause in pauses {
-        match apart.last_mut() {
-            Some(last) if last.until.is_none_or(|until| pause.from <= until) => {
-                // A pause without end outlasts every other.
-                last.until = last.until.zip(pause.until).map(|(last, other)| last.max(other));
-            }
-            _ => apart.push(pause),
-        }
-    }
-    (reader.problems.len() == before).then_some(apart)
+    pauses.sort_by(|one, other| {
+        let order = |pause: &Pause| (pause.from, pause.until.is_none(), pause.until);
+        order(one).cmp(&order(other)).then_with(|| one.reason.cmp(&other.reason))
+    });
+    (reader.problems.len() == before).then_some(pauses)
 }
 
 pub(super) fn ramp(
@@ -262,14 +257,17 @@ pub(super) fn experiment(
     let split_shares =
         split.and_then(|node| split::shares(reader, scope, node, &split_path, Algorithm::Lockgate));
     let (layer, share, split, parts) = (layer?, share?, split?, split_shares?.parts);
+    // What the share must be a multiple of, so that each variant's part of it is a whole number.
+    let step = BUCKETS / parts.iter().fold(BUCKETS, |common, (_, part)| greatest_divisor(common, *part));
     let mut shares = BTreeMap::new();
+    let mut left = share.buckets();
     for (variant, part) in parts {
         let product = u64::from(share.buckets()) * u64::from(part);
         let (width, rest) = (product / u64::from(BUCKETS), product % u64::from(BUCKETS));
         if rest != 0 {
             let path = split_path.key(&variant);
             let message = format!("{} % of {share} % is no whole number of buckets", Share(part));
-            let expected = "a share of the layer that is a multiple of 0.001 %".to_owned();
+            let expected = format!("a share of the layer that is a multiple of {} %", Share(step));
             let position = super::entries_of(Some(split))
                 .iter()
                 .find(|entry| entry.key == variant)
@@ -277,9 +275,19 @@ pub(super) fn experiment(
             reader.problem(position, &path, message, Some(expected), None);
         }
         // At most the share, which is one.
-        shares.insert(variant, Share(u32::try_from(width).ok()?));
+        let width = u32::try_from(width).ok()?;
+        left = left.saturating_sub(width);
+        shares.insert(variant, Share(width));
+    }
+    // What is left is reported above; it still counts when the experiments of the layer are added up.
+    if let Some(mut last) = shares.last_entry() {
+        last.get_mut().0 += left;
     }
     Some(Experiment { layer: layer.layer.name.clone(), shares })
+}
+
+fn greatest_divisor(one: u32, other: u32) -> u32 {
+    if other == 0 { one } else { greatest_divisor(other, one % other) }
 }
 
 pub(super) fn switchback(

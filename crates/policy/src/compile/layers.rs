@@ -65,10 +65,10 @@ fn rest(taken: u32) -> u32 {
     BUCKETS.saturating_sub(taken)
 }
 
-type Experiments<'p> = Vec<(String, &'p Rule, &'p Experiment, &'p Route)>;
+pub(crate) type Experiments<'p> = Vec<(String, &'p Rule, &'p Experiment, &'p Route)>;
 
 /// The experiments of each layer, in the order in which they lie.
-fn experiments(policy: &Policy) -> BTreeMap<&str, Experiments<'_>> {
+pub(crate) fn experiments(policy: &Policy) -> BTreeMap<&str, Experiments<'_>> {
     let mut layers: BTreeMap<&str, Experiments<'_>> = BTreeMap::new();
     for (key, route) in &policy.routes {
         for rule in &route.rules {

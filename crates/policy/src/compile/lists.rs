@@ -10,7 +10,7 @@ use crate::LoadError;
 use crate::bundle::format::{List, Object as ObjectRecord, Sha256, Shard as ShardRecord};
 use crate::diagnostic::{list_of, suggestion};
 use crate::lists::{ListObject, Shard, shards};
-use crate::policy::{Members, Origin, Policy};
+use crate::policy::{Members, Origin, Policy, Route};
 
 /// The lists of a policy, cut into shards.
 #[derive(Default)]
@@ -99,12 +99,7 @@ impl Policy {
         let segments = self.segments.values().flat_map(|segment| {
             [&segment.include, &segment.exclude].map(|members| (members, &segment.origin))
         });
-        let routes = self.routes.values().flat_map(|route| {
-            let requests = route.requests.iter().map(|request| (&request.members, &request.origin));
-            let groups = route.test_groups.iter().map(|group| (&group.members, &group.origin));
-            let rollouts = route.symbol_rollouts.iter().map(|rollout| (&rollout.members, &rollout.origin));
-            requests.chain(groups).chain(rollouts)
-        });
+        let routes = self.routes.values().flat_map(Route::members);
         tiers.chain(segments).chain(routes)
     }
 }

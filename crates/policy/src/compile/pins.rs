@@ -6,7 +6,7 @@ use lockgate_package::{Digest, Signature, TensorSpec};
 
 use super::writer::Writer;
 use super::{CompileOptions, PackageRef, Problems, document};
-use crate::Placement;
+use crate::{Bundle, Placement};
 use crate::bundle::format::{Model as ModelRecord, Sha256};
 use crate::diagnostic::{list_of, suggestion};
 use crate::policy::{ModelVersion, Origin, Policy, Route, RouteKey, Variant};
@@ -24,6 +24,12 @@ const STAND_IN: &str = "lockgate/stand-in/1";
 /// The digest that stands in for the package of a model version.
 pub(crate) fn stand_in(model_version: &str) -> Digest {
     Digest::of(format!("{STAND_IN} {model_version}").as_bytes())
+}
+
+/// The model versions of a bundle whose digests stand in for packages that were not at hand, `m@1.0.0`.
+pub fn stand_ins(bundle: &Bundle) -> Vec<String> {
+    let names = bundle.models().map(|model| (format!("{}@{}", model.name, model.version), model.digest));
+    names.filter(|(name, digest)| stand_in(name) == *digest).map(|(name, _)| name).collect()
 }
 
 struct Pin {

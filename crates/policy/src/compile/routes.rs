@@ -151,21 +151,11 @@ impl<'p> Routes<'p, '_> {
 
     fn targets(&mut self, key: &'p RouteKey, route: &'p Route) -> Span {
         let mut records = Vec::new();
-        for group in &route.test_groups {
+        for group in &route.groups {
             let condition = program::members(self.writer, self.places, [&group.members]);
-            let step = TargetStep {
-                step: Step::TestGroup,
-                name: Some(&group.name),
-                condition,
-                window: group.window,
-            };
+            let (name, window) = (Some(group.name.as_str()), group.window);
+            let step = TargetStep { step: group.kind.step(), name, condition, window };
             records.push(self.target(key, route, &step, &group.serve));
-        }
-        for rollout in &route.symbol_rollouts {
-            let condition = program::members(self.writer, self.places, [&rollout.members]);
-            let (name, window) = (Some(rollout.name.as_str()), rollout.window);
-            let step = TargetStep { step: Step::SymbolRollout, name, condition, window };
-            records.push(self.target(key, route, &step, &rollout.serve));
         }
         for rule in &route.rules {
             let condition = program::condition(self.writer, self.places, rule.condition.as_ref());

@@ -5,7 +5,7 @@ use crate::bundle::format::{
     self, Attribute, Comparator, FIELDS, Layer as LayerRecord, REJECT, Record, Section, Set, SetMember,
     SetSlot, Span, Text, UnitPart as UnitPartRecord, VariantPlace, VersionRelation, field_unit,
 };
-use crate::hash::set_hash;
+use crate::hash::{probe, set_hash};
 use crate::policy::{Layer, Unit, UnitPart, VersionComparison, Window};
 
 /// Sets up to this size have no table: comparing a few short texts costs less than hashing one.
@@ -217,7 +217,11 @@ impl Writer {
             return *place;
         }
         let records: Vec<SetMember> = members.iter().map(|text| SetMember { text: *text }).collect();
-        let set = Set { members: self.push_all(&records), slots: self.push_all(&slots(&texts)) };
+        let set = Set {
+            members: self.push_all(&records),
+            slots: self.push_all(&slots(&texts)),
+            probes: texts.iter().fold(0, |probes, text| probes | probe(text)),
+        };
         let place = self.push(&set);
         self.sets.insert(members, place);
         place

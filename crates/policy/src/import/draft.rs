@@ -5,23 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::{Extent, Loss, Models, PLACEHOLDER_MODEL, System, yaml};
+use crate::bundle::format::MAX_VARIANTS;
 use crate::check::check_name;
 use crate::diagnostic::write_key;
 use crate::profiles::bucket_in;
 use crate::{Algorithm, Field};
 
-/// Longer names are cut; two more characters leave room for a number.
+/// Longer names are cut; what is left of the 128 characters that a name may have is for a number.
 const MAX_NAME: usize = 120;
+/// A flag that becomes more rules than this is left out: nobody could read them, and nested branches double with every level.
+const MAX_RULES: usize = 10_000;
+/// How many tests and listed values a flag's rules may have beyond what its document accounts for.
+const MAX_TESTS: usize = 200_000;
+/// How often the rules of a flag may repeat what its document says once.
+const MAX_COPIES: usize = 8;
+/// How deep a condition or payload may be, so that the source around it stays within the 64 levels of a document.
+const MAX_DEPTH: usize = 56;
 
 pub(super) struct Draft {
     /// The hash of the assignments.
     pub(super) hash: Algorithm,
     /// Attributes that are fields.
     pub(super) fields: BTreeMap<String, Field>,
+    /// Names of routes and layers, which have no name in common.
+    names: Names,
     layers: BTreeMap<(Algorithm, String), String>,
+    pub(super) segment_names: Names,
     pub(super) segments: Vec<(String, Value)>,
     pub(super) routes: Vec<Route>,
+    /// Where the route of a flag stands in `routes`.
+    places: BTreeMap<String, usize>,
     pub(super) losses: Vec<Loss>,
+    /// The losses again, to find those that are known.
+    known: BTreeSet<(String, String, String)>,
+    /// How many tests and listed values a flag may become, and how many of them are left to the one at hand.
+    allowed: usize,
+    left: usize,
 }
 
 pub(super) struct Route {
@@ -31,10 +50,11 @@ pub(super) struct Route {
     pub(super) path: String,
     pub(super) description: Option<String>,
     pub(super) enabled: bool,
+    /// Some contexts are treated otherwise than by the flag, and so by whatever depends on it.
+    pub(super) partial: bool,
+    pub(super) variant_names: Names,
     pub(super) variants: Vec<Variant>,
     pub(super) baseline: String,
-    /// The variant that stands for "on" without a variant.
-    pub(super) plain: Option<String>,
     rules: Vec<Rule>,
     default: Serve,
     /// Nothing after this can match.
@@ -43,12 +63,15 @@ pub(super) struct Route {
 
 pub(super) struct Variant {
     pub(super) name: String,
+    /// What the other system calls it.
+    pub(super) original: Option<String>,
     pub(super) payload: Option<Value>,
     model: String,
 }
 
 struct Rule {
-    name: String,
+    /// The name that it gets unless another rule has it.
+    wanted: String,
     condition: Condition,
     serve: Serve,
 }
@@ -74,8 +97,41 @@ pub(super) enum Condition {
     All(Vec<Condition>),
     Any(Vec<Condition>),
     Not(Box<Condition>),
+    /// One test of a field or attribute.
+    Is(Subject, String, Value),
+    /// The unit's bucket is in an interval.
+    Bucket(Subject, Value),
+    /// Something else: a time, a segment, another route.
     Test(Value),
 }
+
+/// Names of one kind. Who is called by a name that can be kept keeps it, and the names that are made up go around these.
+#[derive(Default)]
+pub(super) struct Names {
+    kept: BTreeSet<String>,
+    taken: BTreeSet<String>,
+    /// The next number for a name that is taken.
+    next: BTreeMap<String, u32>,
+}
+
+/// What is known of a context where a condition is asked.
+#[derive(Default)]
+pub(super) struct Facts<'p> {
+    around: Option<&'p Facts<'p>>,
+    own: BTreeMap<Subject, Fact>,
+}
+
+#[derive(Default, Clone)]
+struct Fact {
+    present: Option<bool>,
+    /// It has one of these values.
+    values: Option<Vec<Value>>,
+    /// Tests, and whether they hold.
+    tests: Vec<(String, Value, bool)>,
+}
+
+/// More facts than these about one attribute are not looked at, so that long lists of branches stay cheap.
+const MAX_FACTS: usize = 64;
 
 /// Why something has no equal here.
 #[derive(Debug, Clone)]
@@ -94,9 +150,55 @@ pub(super) fn refuse<T>(
 }
 
 impl Draft {
-    pub(super) fn new(hash: Algorithm, fields: BTreeMap<String, Field>) -> Self {
-        let (layers, segments) = (BTreeMap::new(), Vec::new());
-        Self { hash, fields, layers, segments, routes: Vec::new(), losses: Vec::new() }
+    pub(super) fn new(hash: Algorithm, fields: BTreeMap<String, Field>, document: &Value) -> Self {
+        let allowed = values(document).saturating_mul(MAX_COPIES).saturating_add(MAX_TESTS);
+        Self {
+            hash,
+            fields,
+            names: Names::default(),
+            layers: BTreeMap::new(),
+            segment_names: Names::default(),
+            segments: Vec::new(),
+            routes: Vec::new(),
+            places: BTreeMap::new(),
+            losses: Vec::new(),
+            known: BTreeSet::new(),
+            allowed,
+            left: allowed,
+        }
+    }
+
+    /// Says which flags there will be, so that no other name is made up that one of them has.
+    pub(super) fn expect<'f>(&mut self, flags: impl IntoIterator<Item = &'f str>) {
+        flags.into_iter().for_each(|flag| self.names.keep(flag));
+    }
+
+    /// Counts tests and listed values that the flag at hand becomes.
+    pub(super) fn spend(&mut self, values: usize, path: &str) -> Result<(), Refusal> {
+        let Some(left) = self.left.checked_sub(values) else {
+            let reason = format!("its rules have more than {} tests and listed values", self.allowed);
+            return refuse(path, reason, "make its targeting flatter, or write its route by hand");
+        };
+        self.left = left;
+        Ok(())
+    }
+
+    /// Adds a flag's route, or says why it has none; what was noted about its parts then no longer matters.
+    pub(super) fn finish(&mut self, flag: &str, losses: usize, route: Result<Route, Refusal>) {
+        match route {
+            Ok(mut route) => {
+                let noted = self.losses.iter().skip(losses);
+                route.partial = noted.into_iter().any(|loss| loss.extent == Extent::Part);
+                self.places.insert(flag.to_owned(), self.routes.len());
+                self.routes.push(route);
+            }
+            Err(Refusal { path, reason, advice }) => {
+                for loss in self.losses.drain(losses.min(self.losses.len())..) {
+                    self.known.remove(&(loss.flag, loss.path, loss.reason));
+                }
+                self.lose(flag, &path, Extent::Flag, reason, advice);
+            }
+        }
     }
 
     /// What the other system's attribute is here.
@@ -113,7 +215,7 @@ impl Draft {
             return name.clone();
         }
         let wanted = if salt.is_empty() { hash.name().to_owned() } else { format!("{}.{salt}", hash.name()) };
-        let name = free_name(&wanted, |name| self.layers.values().any(|taken| taken == name));
+        let name = self.names.invent(&wanted);
         self.layers.insert((hash, salt.to_owned()), name.clone());
         name
     }
@@ -133,14 +235,15 @@ impl Draft {
             reason: reason.into(),
             advice: advice.into(),
         };
-        if !self.losses.contains(&loss) {
+        if self.known.insert((loss.flag.clone(), loss.path.clone(), loss.reason.clone())) {
             self.losses.push(loss);
         }
     }
 
     /// Begins the route of a flag.
     pub(super) fn route(&mut self, flag: &str, path: &str) -> Route {
-        let name = free_name(flag, |name| self.routes.iter().any(|route| route.name == name));
+        self.left = self.allowed;
+        let name = self.names.own(flag);
         if name != flag {
             let reason = format!("`{flag}` cannot name a route; the route is called `{name}`");
             self.lose(flag, path, Extent::Name, reason, "ask for the route by its new name");
@@ -151,24 +254,19 @@ impl Draft {
             path: path.to_owned(),
             description: None,
             enabled: true,
+            partial: false,
+            variant_names: Names::default(),
             variants: Vec::new(),
             baseline: String::new(),
-            plain: None,
             rules: Vec::new(),
             default: Serve::Variant(String::new()),
             closed: false,
         }
     }
 
-    /// The name of the route that a flag has become.
+    /// The route that a flag has become.
     pub(super) fn route_of(&self, flag: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.flag == flag)
-    }
-
-    /// Says of a flag that it has no route.
-    pub(super) fn refuse_flag(&mut self, flag: &str, refusal: Refusal) {
-        let Refusal { path, reason, advice } = refusal;
-        self.lose(flag, &path, Extent::Flag, reason, advice);
+        self.places.get(flag).and_then(|place| self.routes.get(*place))
     }
 
     /// Takes out the routes with these names, for these reasons.
@@ -180,6 +278,7 @@ impl Draft {
         for route in gone {
             // What was noted about parts of it no longer matters.
             self.losses.retain(|loss| loss.flag != route.flag || loss.extent == Extent::Flag);
+            self.known.retain(|(flag, ..)| *flag != route.flag);
             let reason = refused.get(&route.name).cloned().unwrap_or_default();
             self.lose(
                 &route.flag,
@@ -211,7 +310,8 @@ impl Draft {
         for route in &mut self.routes {
             let mut missing = Vec::new();
             for variant in &mut route.variants {
-                let (model, entry) = models.get(&route.flag, &variant.name);
+                let names = [variant.original.as_deref(), Some(variant.name.as_str())];
+                let (model, entry) = models.get(&route.flag, names);
                 used.extend(entry);
                 if model.is_none() {
                     missing.push(variant.name.clone());
@@ -284,28 +384,70 @@ impl Draft {
 }
 
 impl Route {
-    /// Adds a variant under a name that no other one has.
-    pub(super) fn variant(&mut self, wanted: &str, payload: Option<Value>) -> String {
-        let name = free_name(wanted, |name| self.variants.iter().any(|variant| variant.name == name));
-        self.variants.push(Variant { name: name.clone(), payload, model: PLACEHOLDER_MODEL.to_owned() });
-        name
+    /// Adds a variant of the flag, under its own name where that can be kept and no other variant has it.
+    pub(super) fn variant(&mut self, original: &str, payload: Option<Value>) -> Result<String, Refusal> {
+        let name = self.variant_names.own(original);
+        self.add_variant(name, Some(original.to_owned()), payload)
     }
 
-    /// Adds a rule; one that always matches ends the list.
-    pub(super) fn rule(&mut self, wanted: &str, condition: Condition, serve: Serve) {
-        if self.closed {
-            return;
+    /// Adds a variant that the flag does not have, under a name that none of its own has.
+    pub(super) fn invented_variant(
+        &mut self,
+        wanted: &str,
+        payload: Option<Value>,
+    ) -> Result<String, Refusal> {
+        let name = self.variant_names.invent(wanted);
+        self.add_variant(name, None, payload)
+    }
+
+    fn add_variant(
+        &mut self,
+        name: String,
+        original: Option<String>,
+        payload: Option<Value>,
+    ) -> Result<String, Refusal> {
+        if self.variants.len() >= MAX_VARIANTS as usize {
+            let reason = format!("it has more than {MAX_VARIANTS} variants");
+            return refuse(&self.path, reason, "split it into several flags, or write its route by hand");
         }
-        match condition {
+        if payload.as_ref().is_some_and(|payload| depth(payload) > MAX_DEPTH) {
+            let reason = format!("the value of `{name}` is nested more than {MAX_DEPTH} levels deep");
+            return refuse(&self.path, reason, "make the value flatter");
+        }
+        let model = PLACEHOLDER_MODEL.to_owned();
+        self.variants.push(Variant { name: name.clone(), original, payload, model });
+        Ok(name)
+    }
+
+    /// Adds a rule, unless nothing can match it; one that always matches ends the list.
+    pub(super) fn rule(
+        &mut self,
+        draft: &mut Draft,
+        wanted: &str,
+        condition: Condition,
+        serve: Serve,
+    ) -> Result<(), Refusal> {
+        if self.closed {
+            return Ok(());
+        }
+        match condition.given(&Facts::default()) {
             Condition::Never => {}
             Condition::Always => self.close(serve),
+            _ if self.rules.len() >= MAX_RULES => {
+                let reason = format!("it becomes more than {MAX_RULES} rules");
+                let advice = "make its targeting flatter, or write its route by hand";
+                return refuse(&self.path, reason, advice);
+            }
+            condition if condition.depth() > MAX_DEPTH => {
+                let reason = "its conditions are nested too deeply to be written as policy source";
+                return refuse(&self.path, reason, "make them flatter");
+            }
             condition => {
-                let name = free_name(wanted, |name| {
-                    self.rules.iter().any(|rule| rule.name == name) || name == "default"
-                });
-                self.rules.push(Rule { name, condition, serve });
+                draft.spend(condition.weight(), &self.path)?;
+                self.rules.push(Rule { wanted: wanted.to_owned(), condition, serve });
             }
         }
+        Ok(())
     }
 
     /// What serves when no rule matches, unless a rule always does.
@@ -346,9 +488,12 @@ impl Route {
         route.insert("variants".to_owned(), object(variants));
         route.insert("baseline".to_owned(), json!(self.baseline));
         if !self.rules.is_empty() {
+            let mut names = Names::default();
+            names.take("default");
+            self.rules.iter().for_each(|rule| names.keep(&rule.wanted));
             let rules = self.rules.iter().map(|rule| {
                 let mut fields = Map::new();
-                fields.insert("name".to_owned(), json!(rule.name));
+                fields.insert("name".to_owned(), json!(names.own(&rule.wanted)));
                 fields.insert("if".to_owned(), rule.condition.write());
                 rule.serve.write(&mut fields);
                 Value::Object(fields)
@@ -382,13 +527,8 @@ impl Serve {
 
 impl Subject {
     /// A test of it.
-    #[expect(clippy::needless_pass_by_value, reason = "the value becomes a part of the test")]
     pub(super) fn test(&self, key: &str, value: Value) -> Condition {
-        let test = match self {
-            Self::Field(field) => json!({ field.name(): { key: value } }),
-            Self::Attribute(name) => json!({ "attribute": name, key: value }),
-        };
-        Condition::Test(test)
+        Condition::Is(self.clone(), key.to_owned(), value)
     }
 
     pub(super) fn present(&self) -> Condition {
@@ -460,6 +600,9 @@ impl Condition {
             Self::Always => Self::Never,
             Self::Never => Self::Always,
             Self::Not(inner) => *inner,
+            Self::Is(subject, key, Value::Bool(present)) if key == "present" => {
+                Self::Is(subject, key, Value::Bool(!present))
+            }
             other => Self::Not(Box::new(other)),
         }
     }
@@ -485,18 +628,68 @@ impl Condition {
             }
             test.insert("below".to_owned(), percent(below));
         }
-        Self::Test(json!({ "bucket": test }))
+        Self::Bucket(unit.clone(), test)
+    }
+
+    /// The same where these facts are known: without what they decide, and without what its own parts rule out.
+    pub(super) fn given(self, facts: &Facts<'_>) -> Self {
+        match self {
+            Self::Is(subject, key, value) => match facts.decide(&subject, &key, &value) {
+                Some(holds) => Self::constant(holds),
+                None => Self::Is(subject, key, value),
+            },
+            Self::Bucket(unit, _) if facts.about(&unit).is_some_and(|fact| fact.present == Some(false)) => {
+                Self::Never
+            }
+            Self::Not(inner) => inner.given(facts).not(),
+            Self::Any(parts) => Self::any(parts.into_iter().map(|part| part.given(facts))),
+            Self::All(parts) => {
+                let mut facts = Facts::within(facts);
+                let mut seen = Vec::new();
+                for part in parts {
+                    let composed = matches!(part, Self::All(_) | Self::Any(_));
+                    let part = if composed { part } else { part.given(&facts) };
+                    facts.learn(&part, true);
+                    seen.push(part);
+                }
+                Self::all(seen.into_iter().map(|part| match part {
+                    part @ (Self::All(_) | Self::Any(_)) => part.given(&facts),
+                    part => part,
+                }))
+            }
+            other => other,
+        }
+    }
+
+    /// How many tests and listed values it has.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::weight).sum(),
+            Self::Not(inner) => inner.weight(),
+            Self::Is(_, _, value) => values(value),
+            Self::Always | Self::Never | Self::Bucket(..) | Self::Test(_) => 1,
+        }
+    }
+
+    /// How many levels of a document it has.
+    fn depth(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                2 + parts.iter().map(Self::depth).max().unwrap_or_default()
+            }
+            Self::Not(inner) => 1 + inner.depth(),
+            _ => 4,
+        }
     }
 
     fn layers(&self, layers: &mut Vec<String>) {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.layers(layers)),
             Self::Not(inner) => inner.layers(layers),
-            Self::Test(test) => {
-                let layer = test.get("bucket").and_then(|bucket| bucket.get("layer"));
-                layers.extend(layer.and_then(Value::as_str).map(str::to_owned));
+            Self::Bucket(_, test) => {
+                layers.extend(test.get("layer").and_then(Value::as_str).map(str::to_owned));
             }
-            Self::Always | Self::Never => {}
+            Self::Always | Self::Never | Self::Is(..) | Self::Test(_) => {}
         }
     }
 
@@ -505,6 +698,9 @@ impl Condition {
             Self::All(parts) => json!({ "all": parts.iter().map(Self::write).collect::<Vec<_>>() }),
             Self::Any(parts) => json!({ "any": parts.iter().map(Self::write).collect::<Vec<_>>() }),
             Self::Not(inner) => json!({ "not": inner.write() }),
+            Self::Is(Subject::Field(field), key, value) => json!({ field.name(): { key: value } }),
+            Self::Is(Subject::Attribute(name), key, value) => json!({ "attribute": name, key: value }),
+            Self::Bucket(_, test) => json!({ "bucket": test }),
             Self::Test(test) => test.clone(),
             // Rules with these are never written; a segment may have one.
             Self::Always => {
@@ -581,25 +777,175 @@ pub(super) fn either_case(pattern: &str) -> String {
     out
 }
 
-/// `wanted` as a name that nobody has: other characters become `-`, and a number is added when it is taken.
-pub(super) fn free_name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
-    let mut name: String = wanted
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
-        .collect();
-    if check_name(wanted).is_err() {
-        name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
-        name.truncate(MAX_NAME);
-        if name.is_empty() {
-            name.push_str("unnamed");
+impl Names {
+    /// Keeps a name for whoever is called so, if it can be a name.
+    pub(super) fn keep(&mut self, name: &str) {
+        if check_name(name).is_ok() {
+            self.kept.insert(name.to_owned());
         }
     }
-    if !taken(&name) {
-        return name;
+
+    /// Whether this name is kept for somebody.
+    pub(super) fn keeps(&self, name: &str) -> bool {
+        self.kept.contains(name)
     }
-    name.truncate(MAX_NAME);
-    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
-    numbered.into_iter().find(|name| !taken(name)).unwrap_or(name)
+
+    fn take(&mut self, name: &str) -> bool {
+        self.taken.insert(name.to_owned())
+    }
+
+    /// The name itself, if it can be one and nobody has it; else one that is made up.
+    pub(super) fn own(&mut self, name: &str) -> String {
+        if check_name(name).is_ok() && self.take(name) { name.to_owned() } else { self.invent(name) }
+    }
+
+    /// A name like this one that nobody has and none is kept for: other characters become `-`, and a number is added.
+    pub(super) fn invent(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        if check_name(wanted).is_err() {
+            let plain = |c: char| {
+                if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' }
+            };
+            name = wanted.chars().map(plain).collect();
+            name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+            name.truncate(MAX_NAME);
+            if name.is_empty() {
+                name.push_str("unnamed");
+            }
+        }
+        if !self.kept.contains(&name) && self.take(&name) {
+            return name;
+        }
+        name.truncate(MAX_NAME);
+        let number = self.next.entry(name.clone()).or_insert(2);
+        loop {
+            let numbered = format!("{name}-{number}");
+            *number += 1;
+            if !self.kept.contains(&numbered) && self.taken.insert(numbered.clone()) {
+                return numbered;
+            }
+        }
+    }
+}
+
+impl<'p> Facts<'p> {
+    /// Room for more facts, within what is known.
+    pub(super) fn within(around: &'p Facts<'p>) -> Self {
+        Self { around: Some(around), own: BTreeMap::new() }
+    }
+
+    fn about(&self, subject: &Subject) -> Option<&Fact> {
+        let mut facts = Some(self);
+        while let Some(here) = facts {
+            if let Some(fact) = here.own.get(subject) {
+                return Some(fact);
+            }
+            facts = here.around;
+        }
+        None
+    }
+
+    /// From here on, the condition holds or does not.
+    pub(super) fn learn(&mut self, condition: &Condition, holds: bool) {
+        match condition {
+            Condition::Is(subject, key, value) => {
+                let mut fact = self.about(subject).cloned().unwrap_or_default();
+                fact.learn(key, value, holds);
+                self.own.insert(subject.clone(), fact);
+            }
+            Condition::Bucket(unit, _) if holds => self.learn(&unit.present(), true),
+            Condition::Not(inner) => self.learn(inner, !holds),
+            Condition::All(parts) if holds => parts.iter().for_each(|part| self.learn(part, true)),
+            Condition::Any(parts) if !holds => parts.iter().for_each(|part| self.learn(part, false)),
+            _ => {}
+        }
+    }
+
+    fn decide(&self, subject: &Subject, key: &str, value: &Value) -> Option<bool> {
+        self.about(subject)?.decide(key, value)
+    }
+}
+
+impl Fact {
+    fn learn(&mut self, key: &str, value: &Value, holds: bool) {
+        // What is absent fulfils these and nothing else.
+        let negation = matches!(key, "ne" | "not_in");
+        if key == "present" {
+            self.present = value.as_bool().map(|present| present == holds);
+            return;
+        }
+        if holds != negation {
+            self.present = Some(true);
+        }
+        if let Some(values) = &mut self.values {
+            values.retain(|known| test(key, value, known).is_none_or(|result| result == holds));
+        } else if holds != negation {
+            self.values = match (key, value) {
+                ("eq" | "ne", value) => Some(vec![value.clone()]),
+                ("in" | "not_in", Value::Array(values)) if values.len() <= MAX_FACTS => Some(values.clone()),
+                _ => None,
+            };
+        }
+        if self.tests.len() < MAX_FACTS && values(value) <= MAX_FACTS {
+            self.tests.push((key.to_owned(), value.clone(), holds));
+        }
+    }
+
+    fn decide(&self, key: &str, value: &Value) -> Option<bool> {
+        if key == "present" {
+            return self.present.map(|present| value.as_bool() == Some(present));
+        }
+        if self.present == Some(false) {
+            return Some(matches!(key, "ne" | "not_in"));
+        }
+        if let Some((.., holds)) = self.tests.iter().find(|(k, v, _)| k == key && v == value) {
+            return Some(*holds);
+        }
+        let mut results = self.values.iter().flatten().map(|known| test(key, value, known));
+        let first = results.next()??;
+        results.all(|result| result == Some(first)).then_some(first)
+    }
+}
+
+/// Whether a value that is known fulfils a test; `None` where this is not worked out.
+fn test(key: &str, expected: &Value, known: &Value) -> Option<bool> {
+    let same = |expected: &Value| match (expected.as_f64(), known.as_f64()) {
+        (Some(expected), Some(known)) => expected == known,
+        _ => expected == known,
+    };
+    let parts = expected.as_array().map_or(std::slice::from_ref(expected), Vec::as_slice);
+    let any = |holds: fn(&str, &str) -> bool| {
+        let holds =
+            |part: &Value| known.as_str().zip(part.as_str()).is_some_and(|(text, part)| holds(text, part));
+        Some(parts.iter().any(holds))
+    };
+    match key {
+        "eq" => Some(same(expected)),
+        "ne" => Some(!same(expected)),
+        "in" => Some(parts.iter().any(same)),
+        "not_in" => Some(!parts.iter().any(same)),
+        "prefix" => any(|text, part| text.starts_with(part)),
+        "suffix" => any(|text, part| text.ends_with(part)),
+        "contains" => any(|text, part| text.contains(part)),
+        _ => None,
+    }
+}
+
+/// How many values that are no lists or objects there are in it.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(entries) => entries.values().map(values).sum(),
+        _ => 1,
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(entries) => 1 + entries.values().map(depth).max().unwrap_or_default(),
+        _ => 1,
+    }
 }
 
 /// Names in a sentence.

@@ -1,9 +1,11 @@
 //! flagd's flag files: `targeting`, a tree of JSON Logic, becomes a list of rules.
 
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::draft::{Condition, Draft, Refusal, Route, Serve, Subject, assigned, refuse};
-use super::{Extent, unknown_keys};
+use serde_json::{Map, Value, json};
+
+use super::draft::{Condition, Draft, Facts, Refusal, Route, Serve, Subject, assigned, refuse};
+use super::{Extent, kind, unknown_keys};
 use crate::Algorithm;
 use crate::moment;
 
@@ -14,6 +16,10 @@ const DECIMALS: f64 = 1000.0;
 
 const TIMESTAMP: &str = "$flagd.timestamp";
 const FLAG_KEY: &str = "$flagd.flagKey";
+/// How many values evaluators may put into one flag: those that refer to others double with every level.
+const MAX_EVALUATED: usize = 200_000;
+/// How deep a flag may be with its evaluators, as deep as a document.
+const MAX_DEPTH: usize = 64;
 /// Stands for the value that callers pass along.
 const CODE_DEFAULT: &str = "code-default";
 
@@ -31,46 +37,96 @@ pub(super) fn import(document: &Value, draft: &mut Draft) -> Result<(), String> 
             "see whether it changes what flags give, and write that by hand",
         );
     }
+    let none = Map::new();
+    let evaluators = document.get("$evaluators").and_then(Value::as_object).unwrap_or(&none);
+    draft.expect(flags.keys().map(String::as_str));
     for (flag, definition) in flags {
-        let path = format!("flags.{flag}");
-        let mut definition = definition.clone();
-        for (name, evaluator) in document.get("$evaluators").and_then(Value::as_object).into_iter().flatten()
-        {
-            replace_references(&mut definition, name, evaluator);
-        }
         let losses = draft.losses.len();
-        match route(draft, flag, &definition, &path) {
-            Ok(route) => draft.routes.push(route),
-            Err(refusal) => {
-                // What was noted about parts of it no longer matters.
-                draft.losses.truncate(losses);
-                draft.refuse_flag(flag, refusal);
-            }
-        }
+        let route = filled_in(definition, evaluators, &format!("flags.{flag}"))
+            .and_then(|definition| route(draft, flag, &definition, evaluators));
+        draft.finish(flag, losses, route);
     }
     Ok(())
 }
 
-/// `{"$ref": name}` stands for an evaluator.
-fn replace_references(value: &mut Value, name: &str, evaluator: &Value) {
-    let is_reference = value.as_object().is_some_and(|object| object.len() == 1)
-        && value.get("$ref").and_then(Value::as_str) == Some(name);
-    if is_reference {
-        value.clone_from(evaluator);
-        return;
+/// The flag with its evaluators in the place of `{"$ref": name}`.
+fn filled_in(definition: &Value, evaluators: &Map<String, Value>, path: &str) -> Result<Value, Refusal> {
+    let evaluators =
+        Evaluators { all: evaluators, places: evaluators.keys().map(String::as_str).zip(0..).collect() };
+    let mut left = MAX_EVALUATED;
+    // An object at the top is a flag, not a reference.
+    let Value::Object(fields) = definition else { return Ok(definition.clone()) };
+    let mut filled = Map::new();
+    for (key, value) in fields {
+        let filled_in = evaluators.fill_in(value, 0, 2, &mut left);
+        let value = filled_in.map_err(|reason| Refusal {
+            path: format!("{path}.{key}"),
+            reason,
+            advice: "write the evaluators with fewer references to one another".to_owned(),
+        })?;
+        filled.insert(key.clone(), value);
     }
-    match value {
-        Value::Object(entries) => {
-            for value in entries.values_mut() {
-                replace_references(value, name, evaluator);
-            }
+    Ok(Value::Object(filled))
+}
+
+/// flagd replaces the references to one evaluator after the other, in the order of the file, so that those within an
+/// evaluator count when they are to a later one.
+struct Evaluators<'d> {
+    all: &'d Map<String, Value>,
+    places: BTreeMap<&'d str, usize>,
+}
+
+impl Evaluators<'_> {
+    fn fill_in(&self, value: &Value, first: usize, depth: usize, left: &mut usize) -> Result<Value, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("with its evaluators it is nested more than {MAX_DEPTH} levels deep"));
         }
-        Value::Array(items) => items.iter_mut().for_each(|value| replace_references(value, name, evaluator)),
-        _ => {}
+        // Only what stands within an evaluator can be repeated.
+        if first > 0 {
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| format!("its evaluators hold more than {MAX_EVALUATED} values"))?;
+        }
+        let referred = reference(value).and_then(|name| {
+            let place = *self.places.get(name)?;
+            (place >= first).then_some(())?;
+            Some((self.all.get(name)?, place + 1))
+        });
+        if let Some((evaluator, next)) = referred {
+            return self.fill_in(evaluator, next, depth, left);
+        }
+        Ok(match value {
+            Value::Object(entries) => {
+                let entries = entries
+                    .iter()
+                    .map(|(key, value)| Ok((key.clone(), self.fill_in(value, first, depth + 1, left)?)));
+                Value::Object(entries.collect::<Result<_, String>>()?)
+            }
+            Value::Array(items) => {
+                let items = items.iter().map(|item| self.fill_in(item, first, depth + 1, left));
+                Value::Array(items.collect::<Result<_, String>>()?)
+            }
+            scalar => scalar.clone(),
+        })
     }
 }
 
-fn route(draft: &mut Draft, flag: &str, definition: &Value, path: &str) -> Result<Route, Refusal> {
+/// The evaluator that a value stands for.
+fn reference(value: &Value) -> Option<&str> {
+    value.as_object().filter(|object| object.len() == 1)?.get("$ref")?.as_str()
+}
+
+fn route(
+    draft: &mut Draft,
+    flag: &str,
+    definition: &Value,
+    evaluators: &Map<String, Value>,
+) -> Result<Route, Refusal> {
+    let path = &format!("flags.{flag}");
+    if !definition.is_object() {
+        let reason = format!("a flag is a mapping, and this is {}", kind(definition));
+        return refuse(path, reason, "write `state`, `variants` and `defaultVariant`");
+    }
     let mut route = draft.route(flag, path);
     for key in unknown_keys(definition, &["state", "variants", "defaultVariant", "targeting", "metadata"]) {
         let reason = format!("the key `{key}` is unknown");
@@ -83,8 +139,14 @@ fn route(draft: &mut Draft, flag: &str, definition: &Value, path: &str) -> Resul
         );
     }
     let mut names = Names::default();
-    for (variant, value) in definition.get("variants").and_then(Value::as_object).into_iter().flatten() {
-        let name = route.variant(variant, Some(value.clone()));
+    let variants = definition.get("variants").unwrap_or(&Value::Null);
+    let Some(variants) = variants.as_object() else {
+        let reason = format!("`variants` is a mapping, and this is {}", kind(variants));
+        return refuse(&format!("{path}.variants"), reason, "write the flag's values by name");
+    };
+    variants.keys().for_each(|variant| route.variant_names.keep(variant));
+    for (variant, value) in variants {
+        let name = route.variant(variant, Some(value.clone()))?;
         if name != *variant {
             let reason = format!("`{variant}` cannot name a variant; it is called `{name}`");
             draft.lose(
@@ -95,12 +157,13 @@ fn route(draft: &mut Draft, flag: &str, definition: &Value, path: &str) -> Resul
                 "compare with the new name",
             );
         }
-        names.variants.push((variant.clone(), name));
+        names.variants.insert(variant.clone(), name);
     }
     let default = definition.get("defaultVariant").and_then(Value::as_str).unwrap_or_default();
-    let baseline = names.serve(draft, &mut route, default, &format!("{path}.defaultVariant"));
+    let baseline = names.serve(draft, &mut route, default, &format!("{path}.defaultVariant"))?;
     route.baseline.clone_from(&baseline);
-    match definition.get("state").and_then(Value::as_str) {
+    let state = definition.get("state");
+    match state.and_then(Value::as_str) {
         Some("ENABLED") => {}
         Some("DISABLED") => {
             route.enabled = false;
@@ -113,19 +176,20 @@ fn route(draft: &mut Draft, flag: &str, definition: &Value, path: &str) -> Resul
                 "set `baseline` to the variant that callers fall back to",
             );
         }
-        other => {
-            return refuse(
-                &format!("{path}.state"),
-                format!("{other:?} is no state"),
-                "write ENABLED or DISABLED",
-            );
+        _ => {
+            let reason = match state {
+                None => "it has no state".to_owned(),
+                Some(state) => format!("{state} is no state"),
+            };
+            return refuse(&format!("{path}.state"), reason, "write ENABLED or DISABLED");
         }
     }
     let targeting =
         definition.get("targeting").filter(|logic| logic.as_object().is_none_or(|logic| !logic.is_empty()));
     if let Some(targeting) = targeting.filter(|logic| !logic.is_null()) {
-        let mut reader = Reader { draft, route: &mut route, names, flag };
-        reader.outcome(targeting, Condition::Always, &format!("{path}.targeting"))?;
+        let mut reader = Reader { draft, route: &mut route, names, flag, evaluators };
+        let facts = Facts::default();
+        reader.outcome(targeting, Condition::Always, &facts, &format!("{path}.targeting"))?;
     }
     route.close(Serve::Variant(baseline));
     Ok(route)
@@ -134,27 +198,35 @@ fn route(draft: &mut Draft, flag: &str, definition: &Value, path: &str) -> Resul
 /// The route's variants by the flag's name for them.
 #[derive(Default)]
 struct Names {
-    variants: Vec<(String, String)>,
+    variants: BTreeMap<String, String>,
+    /// The variant that stands for the value that callers pass along.
+    code_default: Option<String>,
 }
 
 impl Names {
-    fn get(&self, variant: &str) -> Option<String> {
-        self.variants.iter().find(|(flag, _)| flag == variant).map(|(_, name)| name.clone())
-    }
-
     /// The variant of this name. When there is none, flagd gives callers the value that they pass along.
-    fn serve(&mut self, draft: &mut Draft, route: &mut Route, variant: &str, path: &str) -> String {
-        if let Some(name) = self.get(variant) {
-            return name;
+    fn serve(
+        &mut self,
+        draft: &mut Draft,
+        route: &mut Route,
+        variant: &str,
+        path: &str,
+    ) -> Result<String, Refusal> {
+        if let Some(name) = self.variants.get(variant) {
+            return Ok(name.clone());
         }
+        let name = match &self.code_default {
+            Some(name) => name.clone(),
+            None => route.invented_variant(CODE_DEFAULT, None)?,
+        };
+        self.code_default = Some(name.clone());
         let what = if variant.is_empty() {
             "there is no default variant".to_owned()
         } else {
             format!("there is no variant `{variant}`")
         };
-        let reason = format!(
-            "{what}: flagd gives callers the value that they pass along, the route serves `{CODE_DEFAULT}`"
-        );
+        let reason =
+            format!("{what}: flagd gives callers the value that they pass along, the route serves `{name}`");
         draft.lose(
             &route.flag,
             path,
@@ -162,13 +234,7 @@ impl Names {
             reason,
             "give that variant the payload that callers fall back to",
         );
-        let key = "\0code-default";
-        if let Some(name) = self.get(key) {
-            return name;
-        }
-        let name = route.variant(CODE_DEFAULT, None);
-        self.variants.push((key.to_owned(), name.clone()));
-        name
+        Ok(name)
     }
 }
 
@@ -177,6 +243,7 @@ struct Reader<'a> {
     route: &'a mut Route,
     names: Names,
     flag: &'a str,
+    evaluators: &'a Map<String, Value>,
 }
 
 /// What a comparison can be between.
@@ -187,27 +254,39 @@ enum Operand<'v> {
 }
 
 impl Reader<'_> {
-    /// Adds the rules for what an expression gives under a condition. They always match under it.
-    fn outcome(&mut self, logic: &Value, condition: Condition, path: &str) -> Result<(), Refusal> {
+    /// Adds the rules for what an expression gives under a condition. They always match under it. The facts are what the
+    /// condition and the rules before these say about the contexts that come here.
+    fn outcome(
+        &mut self,
+        logic: &Value,
+        condition: Condition,
+        facts: &Facts<'_>,
+        path: &str,
+    ) -> Result<(), Refusal> {
         let serve = match logic {
             Value::Null => Serve::Variant(self.route.baseline.clone()),
-            Value::String(name) => self.serve(name, path),
-            Value::Bool(value) => self.serve(&value.to_string(), path),
-            Value::Number(number) => self.serve(&number.to_string(), path),
+            Value::String(name) => self.serve(name, path)?,
+            Value::Bool(value) => self.serve(&value.to_string(), path)?,
+            Value::Number(number) => self.serve(&number.to_string(), path)?,
             Value::Array(_) => return refuse(path, "a list is no variant", "correct the targeting"),
             Value::Object(_) => {
-                let (operator, arguments) = operation(logic, path)?;
+                let (operator, arguments) = self.operation(logic, path)?;
                 let below = format!("{path}.{operator}");
                 match operator {
-                    "if" | "?:" => return self.branches(arguments, condition, &below),
-                    "fractional" => return self.fractional(arguments, condition, &below),
+                    "if" | "?:" => return self.branches(arguments, condition, facts, &below),
+                    "fractional" => return self.fractional(arguments, condition, facts, &below),
                     "==" | "===" | "!=" | "!==" | "<" | "<=" | ">" | ">=" | "!" | "!!" | "in"
                     | "starts_with" | "ends_with" => {
                         // A test alone gives `true` or `false`, which are names of variants.
-                        let test = self.condition(logic, path)?;
-                        let (yes, no) = (self.serve("true", path), self.serve("false", path));
-                        self.add(Condition::all([condition.clone(), test]), yes);
-                        no
+                        match self.condition(logic, path)?.given(facts) {
+                            Condition::Always => self.serve("true", path)?,
+                            Condition::Never => self.serve("false", path)?,
+                            test => {
+                                let (yes, no) = (self.serve("true", path)?, self.serve("false", path)?);
+                                self.add(Condition::all([condition.clone(), test]), yes)?;
+                                no
+                            }
+                        }
                     }
                     _ => {
                         let reason = format!("the variant is computed by `{operator}`");
@@ -220,37 +299,60 @@ impl Reader<'_> {
                 }
             }
         };
-        self.add(condition, serve);
-        Ok(())
+        self.add(condition, serve)
     }
 
-    fn add(&mut self, condition: Condition, serve: Serve) {
-        self.route.rule("targeting", condition, serve);
+    fn add(&mut self, condition: Condition, serve: Serve) -> Result<(), Refusal> {
+        self.route.rule(self.draft, "targeting", condition, serve)
     }
 
-    fn serve(&mut self, variant: &str, path: &str) -> Serve {
-        Serve::Variant(self.names.serve(self.draft, self.route, variant, path))
+    fn serve(&mut self, variant: &str, path: &str) -> Result<Serve, Refusal> {
+        Ok(Serve::Variant(self.names.serve(self.draft, self.route, variant, path)?))
     }
 
-    fn branches(&mut self, arguments: &[Value], condition: Condition, path: &str) -> Result<(), Refusal> {
+    fn branches(
+        &mut self,
+        arguments: &[Value],
+        condition: Condition,
+        facts: &Facts<'_>,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        let mut facts = Facts::within(facts);
         let pairs = arguments.chunks(2).zip((0..).step_by(2));
         for (pair, index) in pairs {
             match pair {
                 [test, then] => {
-                    let test = self.condition(test, &format!("{path}[{index}]"))?;
-                    let condition = Condition::all([condition.clone(), test]);
-                    if condition != Condition::Never {
-                        self.outcome(then, condition, &format!("{path}[{}]", index + 1))?;
+                    let test = self.condition(test, &format!("{path}[{index}]"))?.given(&facts);
+                    let path = format!("{path}[{}]", index + 1);
+                    match test {
+                        Condition::Never => {}
+                        Condition::Always => return self.outcome(then, condition, &facts, &path),
+                        test => {
+                            let mut within = Facts::within(&facts);
+                            within.learn(&test, true);
+                            self.draft.spend(condition.weight(), &path)?;
+                            let both = Condition::all([condition.clone(), test.clone()]);
+                            self.outcome(then, both, &within, &path)?;
+                            facts.learn(&test, false);
+                        }
                     }
                 }
-                [otherwise] => return self.outcome(otherwise, condition, &format!("{path}[{index}]")),
+                [otherwise] => {
+                    return self.outcome(otherwise, condition, &facts, &format!("{path}[{index}]"));
+                }
                 _ => {}
             }
         }
-        self.outcome(&Value::Null, condition, path)
+        self.outcome(&Value::Null, condition, &facts, path)
     }
 
-    fn fractional(&mut self, arguments: &[Value], condition: Condition, path: &str) -> Result<(), Refusal> {
+    fn fractional(
+        &mut self,
+        arguments: &[Value],
+        condition: Condition,
+        facts: &Facts<'_>,
+        path: &str,
+    ) -> Result<(), Refusal> {
         let hash = self.draft.hash;
         let otherwise = Serve::Variant(self.route.baseline.clone());
         let first = arguments.first().filter(|first| !first.is_array());
@@ -258,8 +360,7 @@ impl Reader<'_> {
             if first.is_some() { (arguments.get(1..).unwrap_or_default(), 1) } else { (arguments, 0) };
         let Some(weights) = self.weights(entries, skipped, path)? else {
             // flagd finds nothing wrong enough to say so and serves the default.
-            self.add(condition, otherwise);
-            return Ok(());
+            return self.add(condition, otherwise);
         };
         let (salt, unit, joined) = match first {
             None => (self.flag.to_owned(), vec![self.draft.subject("targetingKey")], false),
@@ -279,14 +380,19 @@ impl Reader<'_> {
         };
         let Some(subject) = unit.first() else {
             let name = constant(&salt).unwrap_or_else(|| self.route.baseline.clone());
-            self.add(condition, Serve::Variant(name));
-            return Ok(());
+            return self.add(condition, Serve::Variant(name));
         };
         if joined {
             // `cat` takes what is missing for an empty text, so all contexts without the unit share a variant.
             if unit.len() == 1 {
+                let absent = subject.absent().given(facts);
+                if absent != Condition::Never {
+                    let reason = "in flagd's SDK for JavaScript, `cat` makes an empty text of what is missing or the word `null`, depending on what stands around it; here it is an empty text";
+                    let advice = "pass the unit, or ask for it in a branch around the split";
+                    self.draft.lose(self.flag, path, Extent::Part, reason, advice);
+                }
                 if let Some(name) = constant(&salt).filter(|name| *name != self.route.baseline) {
-                    self.add(Condition::all([condition.clone(), subject.absent()]), Serve::Variant(name));
+                    self.add(Condition::all([condition.clone(), absent]), Serve::Variant(name))?;
                 }
             } else {
                 let reason = "`cat` takes what is missing for an empty text; a split serves the baseline when a part of its unit is missing";
@@ -294,8 +400,7 @@ impl Reader<'_> {
             }
         }
         let layer = self.draft.layer(hash, &salt);
-        self.add(condition, Serve::Split { layer, unit, weights });
-        Ok(())
+        self.add(condition, Serve::Split { layer, unit, weights })
     }
 
     /// Variants and weights; `None` when flagd would not make a choice. A variant that comes again gets a name of its own.
@@ -343,7 +448,7 @@ impl Reader<'_> {
             return Ok(None);
         }
         let scale = if read.iter().all(|(_, weight, _)| weight.fract() == 0.0) { 1.0 } else { DECIMALS };
-        let mut weights: Vec<(String, u32)> = Vec::new();
+        let (mut weights, mut taken): (Vec<(String, u32)>, BTreeSet<String>) = Default::default();
         for (variant, weight, path) in read {
             let weight = weight * scale;
             if weight.fract() != 0.0 || total * scale > MAX_WEIGHTS {
@@ -354,28 +459,27 @@ impl Reader<'_> {
                 );
             }
             let name = match &variant {
-                Some(variant) => self.names.serve(self.draft, self.route, variant, &path),
+                Some(variant) => self.names.serve(self.draft, self.route, variant, &path)?,
                 None => self.route.baseline.clone(),
             };
-            let name =
-                if weights.iter().any(|(taken, _)| *taken == name) { self.again(&name, &path) } else { name };
+            let name = if taken.insert(name.clone()) { name } else { self.again(&name, &path)? };
             weights.push((name, weight as u32));
         }
         Ok(Some(weights))
     }
 
     /// Another variant with the payload of this one.
-    fn again(&mut self, name: &str, path: &str) -> String {
+    fn again(&mut self, name: &str, path: &str) -> Result<String, Refusal> {
         let payload = self
             .route
             .variants
             .iter()
             .find(|variant| variant.name == name)
             .and_then(|variant| variant.payload.clone());
-        let again = self.route.variant(name, payload);
+        let again = self.route.invented_variant(name, payload)?;
         let reason = format!("the variant `{name}` occurs twice in one split; here it is called `{again}`");
         self.draft.lose(self.flag, path, Extent::Name, reason, "give both the same model");
-        again
+        Ok(again)
     }
 
     /// Salt and unit of a bucketing expression, and whether it joins texts.
@@ -384,7 +488,7 @@ impl Reader<'_> {
         if !expression.is_object() {
             return refuse(path, "this is no text to bucket by", advice);
         }
-        let (operator, arguments) = operation(expression, path)?;
+        let (operator, arguments) = self.operation(expression, path)?;
         match operator {
             "var" => match self.operand(expression, path)? {
                 Operand::Subject(subject, None) => Ok((String::new(), vec![subject], false)),
@@ -423,12 +527,36 @@ impl Reader<'_> {
         }
     }
 
+    /// An object of one key, whose value is the argument or the list of arguments.
+    fn operation<'v>(&self, logic: &'v Value, path: &str) -> Result<(&'v str, &'v [Value]), Refusal> {
+        if let Some(name) = reference(logic) {
+            if self.evaluators.contains_key(name) {
+                let reason = format!(
+                    "the evaluator `{name}` asks for itself, or is asked for by one that stands behind it; flagd puts evaluators in one after the other, so this reference stays"
+                );
+                return refuse(
+                    path,
+                    reason,
+                    "write it out, or move it behind all evaluators that ask for it",
+                );
+            }
+            return refuse(path, format!("there is no evaluator `{name}`"), "define it in `$evaluators`");
+        }
+        let entries = logic.as_object();
+        let Some((operator, argument)) =
+            entries.filter(|entries| entries.len() == 1).and_then(|entries| entries.iter().next())
+        else {
+            return refuse(path, "an operation has exactly one key", "correct the targeting");
+        };
+        Ok((operator, argument.as_array().map_or(std::slice::from_ref(argument), Vec::as_slice)))
+    }
+
     /// A literal, or a variable. The flag's key comes back as the literal null, which nothing else is.
     fn operand<'v>(&self, value: &'v Value, path: &str) -> Result<Operand<'v>, Refusal> {
         if !value.is_object() {
             return Ok(Operand::Literal(value));
         }
-        let (operator, arguments) = operation(value, path)?;
+        let (operator, arguments) = self.operation(value, path)?;
         if operator != "var" {
             let reason = format!("`{operator}` computes what is compared");
             return refuse(path, reason, "compare an attribute with a value");
@@ -455,7 +583,7 @@ impl Reader<'_> {
             Value::Array(items) => return Ok(Condition::constant(!items.is_empty())),
             Value::Object(_) => {}
         }
-        let (operator, arguments) = operation(logic, path)?;
+        let (operator, arguments) = self.operation(logic, path)?;
         let below = format!("{path}.{operator}");
         let nested = |reader: &mut Self| -> Result<Vec<Condition>, Refusal> {
             arguments
@@ -471,12 +599,16 @@ impl Reader<'_> {
             "!!" => Ok(Condition::all(nested(self)?.into_iter().take(1))),
             "if" | "?:" => {
                 let mut parts = nested(self)?.into_iter();
-                let (mut any, mut before) = (Vec::new(), Vec::new());
+                let (mut any, mut before, mut weight) = (Vec::new(), Vec::new(), 0);
                 while let Some(test) = parts.next() {
+                    // What was asked before is asked again in every branch.
+                    weight += test.weight();
+                    self.draft.spend(weight, &below)?;
                     let Some(then) = parts.next() else {
                         any.push(Condition::all(before.iter().cloned().chain([test])));
                         break;
                     };
+                    self.draft.spend(then.weight(), &below)?;
                     any.push(Condition::all(before.iter().cloned().chain([test.clone(), then])));
                     before.push(test.not());
                 }
@@ -738,20 +870,6 @@ impl Reader<'_> {
             _ => refuse(path, "the version that is tested has a default value", "leave the default out"),
         }
     }
-}
-
-/// An object of one key, whose value is the argument or the list of arguments.
-fn operation<'v>(logic: &'v Value, path: &str) -> Result<(&'v str, &'v [Value]), Refusal> {
-    let entries = logic.as_object();
-    let Some((operator, argument)) =
-        entries.filter(|entries| entries.len() == 1).and_then(|entries| entries.iter().next())
-    else {
-        return refuse(path, "an operation has exactly one key", "correct the targeting");
-    };
-    if operator == "$ref" {
-        return refuse(path, format!("there is no evaluator {argument}"), "define it in `$evaluators`");
-    }
-    Ok((operator, argument.as_array().map_or(std::slice::from_ref(argument), Vec::as_slice)))
 }
 
 fn mirrored(operator: &str) -> &str {

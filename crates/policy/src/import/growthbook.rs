@@ -3,15 +3,14 @@
 //! GrowthBook compares fractions in doubles. There are as many fractions as buckets, so the importer asks of each bucket on
 //! which side of a bound it falls, and writes whole buckets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::draft::{
-    Condition, Draft, Refusal, Route, Serve, Subject, either_case, escape, free_name, refuse,
-};
-use super::{Extent, unknown_keys};
+use super::draft::{Condition, Draft, Refusal, Route, Serve, Subject, either_case, escape, refuse};
+use super::{Extent, kind, unknown_keys};
 use crate::Algorithm;
+use crate::check::check_name;
 
 const BY_HAND: &str = "see whether it changes what the feature gives, and write that by hand";
 /// Prerequisites of prerequisites beyond this are refused; cycles are.
@@ -64,25 +63,25 @@ pub(super) fn import(document: &Value, draft: &mut Draft) -> Result<(), String> 
         );
     }
     let groups = document.get("savedGroups").and_then(Value::as_object).into_iter().flatten();
-    let mut importer = Importer {
-        draft,
-        groups: groups.map(|(id, group)| (id.as_str(), group)).collect(),
-        segments: BTreeMap::new(),
-    };
-    let mut open: Vec<&String> = features.keys().collect();
+    draft.expect(features.keys().map(String::as_str));
+    let groups: BTreeMap<&str, &Value> = groups.map(|(id, group)| (id.as_str(), group)).collect();
+    groups.keys().for_each(|id| draft.segment_names.keep(id));
+    let mut importer = Importer { draft, groups, segments: BTreeMap::new() };
+    let mut open: BTreeSet<&str> = features.keys().map(String::as_str).collect();
     // Features come after those that they ask for.
     for _ in 0..MAX_DEPTH {
-        let (ready, waiting): (Vec<&String>, Vec<&String>) = open.iter().partition(|name| {
-            features.get(**name).map(asked_for).unwrap_or_default().iter().all(|asked| !open.contains(&asked))
-        });
-        for name in ready {
-            if let Some(feature) = features.get(name) {
+        let ready = |feature: &Value| asked_for(feature).iter().all(|asked| !open.contains(asked.as_str()));
+        let mut waiting = BTreeSet::new();
+        for (name, feature) in features.iter().filter(|(name, _)| open.contains(name.as_str())) {
+            if ready(feature) {
                 importer.feature(name, feature);
+            } else {
+                waiting.insert(name.as_str());
             }
         }
         open = waiting;
     }
-    for name in open {
+    for name in features.keys().filter(|name| open.contains(name.as_str())) {
         let path = format!("features.{name}");
         importer.draft.lose(
             name,
@@ -118,13 +117,8 @@ struct Hashed {
 impl Importer<'_> {
     fn feature(&mut self, name: &str, feature: &Value) {
         let losses = self.draft.losses.len();
-        match self.route(name, feature) {
-            Ok(route) => self.draft.routes.push(route),
-            Err(refusal) => {
-                self.draft.losses.truncate(losses);
-                self.draft.refuse_flag(name, refusal);
-            }
-        }
+        let route = self.route(name, feature);
+        self.draft.finish(name, losses, route);
     }
 
     fn lose(
@@ -140,6 +134,10 @@ impl Importer<'_> {
 
     fn route(&mut self, name: &str, feature: &Value) -> Result<Route, Refusal> {
         let path = format!("features.{name}");
+        if !feature.is_object() {
+            let reason = format!("a feature is a mapping, and this is {}", kind(feature));
+            return refuse(&path, reason, "write `defaultValue` and `rules`");
+        }
         let mut route = self.draft.route(name, &path);
         for key in unknown_keys(feature, &["defaultValue", "rules", "description", "project", "metadata"]) {
             self.lose(
@@ -155,9 +153,9 @@ impl Importer<'_> {
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty())
             .map(str::to_owned);
-        let mut variants = Variants { names: Vec::new() };
         let default = feature.get("defaultValue").cloned().unwrap_or_default();
-        let default = variants.first(&mut route, &default);
+        let mut variants = Variants { names: Vec::new(), metas: keep_names(&mut route, &default, feature) };
+        let default = variants.first(&mut route, &default)?;
         route.baseline.clone_from(&default);
         for (rule, index) in feature.get("rules").and_then(Value::as_array).into_iter().flatten().zip(0..) {
             let path = format!("{path}.rules[{index}]");
@@ -228,11 +226,16 @@ impl Importer<'_> {
         {
             let path = format!("{path}.parentConditions[{index}]");
             let holds = self.parent(parent, &path)?;
+            let id = parent.get("id").and_then(Value::as_str).unwrap_or_default();
+            if self.draft.route_of(id).is_some_and(|parent| parent.partial) {
+                let reason = format!("it depends on the feature `{id}`, which is not wholly kept");
+                self.lose(flag, &path, Extent::Part, reason, "see what is said about that feature");
+            }
             if parent.get("gate").and_then(Value::as_bool) == Some(true) {
                 // Whoever is stopped at a gate gets no value at all.
-                let nothing = variants.first(route, &Value::Null);
+                let nothing = variants.first(route, &Value::Null)?;
                 let stopped = Condition::all(all.iter().cloned().chain([holds.clone().not()]));
-                route.rule(&format!("{title}-gate"), stopped, Serve::Variant(nothing));
+                route.rule(self.draft, &format!("{title}-gate"), stopped, Serve::Variant(nothing))?;
             }
             all.push(holds);
         }
@@ -267,9 +270,8 @@ impl Importer<'_> {
                 };
                 all.push(hashed.slices(inside));
             }
-            let serve = Serve::Variant(variants.first(route, value));
-            route.rule(&title, Condition::all(all), serve);
-            return Ok(());
+            let serve = Serve::Variant(variants.first(route, value)?);
+            return route.rule(self.draft, &title, Condition::all(all), serve);
         }
         let Some(variations) =
             rule.get("variations").and_then(Value::as_array).filter(|variations| variations.len() > 1)
@@ -300,11 +302,8 @@ impl Importer<'_> {
             if passes(index) {
                 continue;
             }
-            let of_meta = meta
-                .get(index)
-                .and_then(|meta| meta.get("name").or_else(|| meta.get("key")))
-                .and_then(Value::as_str);
-            let name = variants.next(route, value, of_meta, &taken);
+            let of_meta = meta.get(index).and_then(meta_name);
+            let name = variants.next(route, value, of_meta, &taken)?;
             taken.push(name.clone());
             names.insert(index, name);
         }
@@ -330,22 +329,16 @@ impl Importer<'_> {
         if once.len() == runs.len() && runs.len() > 1 {
             let weights =
                 runs.iter().filter_map(|(owner, width)| Some((names.get(owner)?.clone(), *width))).collect();
-            route.rule(
-                &title,
-                condition,
-                Serve::Split { layer: hashed.layer, unit: vec![hashed.unit], weights },
-            );
-            return Ok(());
+            let split = Serve::Split { layer: hashed.layer, unit: vec![hashed.unit], weights };
+            return route.rule(self.draft, &title, condition, split);
         }
         // One variation, or variations whose ranges are in pieces.
         for index in once {
             let slices = hashed.slices_of(|bucket| owners.get(bucket).copied().flatten() == Some(index));
             let Some(name) = names.get(&index) else { continue };
-            route.rule(
-                &title,
-                Condition::all(all.iter().cloned().chain([slices])),
-                Serve::Variant(name.clone()),
-            );
+            let condition = Condition::all(all.iter().cloned().chain([slices]));
+            self.draft.spend(condition.weight(), path)?;
+            route.rule(self.draft, &title, condition, Serve::Variant(name.clone()))?;
         }
         Ok(())
     }
@@ -615,7 +608,11 @@ impl Importer<'_> {
             }
             Some("condition") => match group.get("condition") {
                 Some(condition) => {
-                    self.condition(condition, &format!("savedGroups.{id}.condition"), depth - 1)
+                    // It is written out wherever it is referred to.
+                    let condition =
+                        self.condition(condition, &format!("savedGroups.{id}.condition"), depth - 1)?;
+                    self.draft.spend(condition.weight(), path)?;
+                    Ok(condition)
                 }
                 None => Ok(Condition::Never),
             },
@@ -648,7 +645,7 @@ impl Importer<'_> {
                         condition => json!({ "if": condition.write() }),
                     },
                 };
-                let name = free_name(id, |name| self.draft.segments.iter().any(|(taken, _)| taken == name));
+                let name = self.draft.segment_names.own(id);
                 self.draft.segments.push((name.clone(), definition));
                 self.segments.insert((id.to_owned(), subject.clone()), name.clone());
                 name
@@ -695,30 +692,70 @@ impl Hashed {
 /// The route's variants by value.
 struct Variants {
     names: Vec<(Value, String)>,
+    /// Names of variations that can be kept and are no value's.
+    metas: BTreeSet<String>,
 }
 
 impl Variants {
     /// The first variant with this value.
-    fn first(&mut self, route: &mut Route, value: &Value) -> String {
+    fn first(&mut self, route: &mut Route, value: &Value) -> Result<String, Refusal> {
         self.next(route, value, None, &[])
     }
 
     /// A variant with this value that is not among the taken ones: an experiment may have two arms of one value.
-    fn next(&mut self, route: &mut Route, value: &Value, name: Option<&str>, taken: &[String]) -> String {
+    fn next(
+        &mut self,
+        route: &mut Route,
+        value: &Value,
+        meta: Option<&str>,
+        taken: &[String],
+    ) -> Result<String, Refusal> {
         let known = self.names.iter().find(|(known, name)| known == value && !taken.contains(name));
         if let Some((_, name)) = known {
-            return name.clone();
+            return Ok(name.clone());
         }
-        let wanted = match value {
-            Value::Bool(_) | Value::Number(_) => value.to_string(),
-            Value::String(text) if crate::check::check_name(text).is_ok() => text.clone(),
-            Value::Null => "none".to_owned(),
-            _ => name.map_or_else(|| "value".to_owned(), str::to_owned),
+        let name = match (value_name(value), meta) {
+            (Some(name), _) => route.variant(&name, Some(value.clone()))?,
+            (None, Some(meta)) if self.metas.contains(meta) => route.variant(meta, Some(value.clone()))?,
+            (None, Some(meta)) => route.invented_variant(meta, Some(value.clone()))?,
+            (None, None) => {
+                let name = if value.is_null() { "none" } else { "value" };
+                route.invented_variant(name, Some(value.clone()))?
+            }
         };
-        let name = route.variant(&wanted, Some(value.clone()));
         self.names.push((value.clone(), name.clone()));
-        name
+        Ok(name)
     }
+}
+
+/// What a variant with this value is called, unless that cannot be a name.
+fn value_name(value: &Value) -> Option<String> {
+    let name = match value {
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+    };
+    check_name(&name).is_ok().then_some(name)
+}
+
+/// Keeps the names of a feature's values, and behind them those of its variations, so that no name is made up that is one of
+/// these. Gives back the second.
+fn keep_names(route: &mut Route, default: &Value, feature: &Value) -> BTreeSet<String> {
+    let rules = || feature.get("rules").and_then(Value::as_array).into_iter().flatten();
+    let lists = |key: &'static str| rules().filter_map(move |rule| rule.get(key)?.as_array()).flatten();
+    let values = rules().filter_map(|rule| rule.get("force")).chain(lists("variations"));
+    for name in values.chain([default]).filter_map(value_name) {
+        route.variant_names.keep(&name);
+    }
+    let metas = lists("meta").filter_map(meta_name);
+    let metas = metas.filter(|name| check_name(name).is_ok() && !route.variant_names.keeps(name));
+    let metas: BTreeSet<String> = metas.map(str::to_owned).collect();
+    metas.iter().for_each(|name| route.variant_names.keep(name));
+    metas
+}
+
+fn meta_name(meta: &Value) -> Option<&str> {
+    meta.get("name").or_else(|| meta.get("key"))?.as_str()
 }
 
 /// The bounds of each variation.

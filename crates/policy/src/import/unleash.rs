@@ -1,12 +1,15 @@
 //! Unleash's features: each strategy that can switch a feature on becomes a rule, and its variants a split.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::draft::{Condition, Draft, Refusal, Route, Serve, Subject, either_case, escape, refuse};
+use super::draft::{
+    Condition, Draft, Facts, Refusal, Route, Serve, Subject, Variant, either_case, escape, refuse,
+};
 use super::{Extent, unknown_keys};
 use crate::Algorithm;
+use crate::check::check_name;
 use crate::moment;
 
 const BY_HAND: &str = "see whether it changes what the feature gives, and write that by hand";
@@ -36,18 +39,22 @@ pub(super) fn import(document: &Value, draft: &mut Draft) -> Result<(), String> 
         (Some(features), None) => told_to_clients(document, features, draft),
         (None, _) => return Err("this is no export of Unleash: it has no list `features`".to_owned()),
     };
+    draft.expect(document.features.iter().map(|feature| feature.name));
+    let last: BTreeMap<&str, &str> =
+        document.features.iter().map(|feature| (feature.name, feature.path.as_str())).collect();
+    let counts = |feature: &&Feature<'_>| last.get(feature.name) == Some(&feature.path.as_str());
+    for feature in document.features.iter().filter(|feature| !counts(feature)) {
+        let again = last.get(feature.name).copied().unwrap_or_default();
+        let reason = format!("the feature stands again at {again}, which counts, as in the SDK");
+        draft.lose(feature.name, &feature.path, Extent::Name, reason, "remove one of them");
+    }
     // A feature may ask only for features without dependencies of their own, so these come first.
     let (independent, dependent): (Vec<&Feature<'_>>, Vec<_>) =
-        document.features.iter().partition(|feature| feature.dependencies.is_empty());
+        document.features.iter().filter(counts).partition(|feature| feature.dependencies.is_empty());
     for feature in independent.into_iter().chain(dependent) {
         let losses = draft.losses.len();
-        match route(draft, &document, feature) {
-            Ok(route) => draft.routes.push(route),
-            Err(refusal) => {
-                draft.losses.truncate(losses);
-                draft.refuse_flag(feature.name, refusal);
-            }
-        }
+        let route = route(draft, &document, feature);
+        draft.finish(feature.name, losses, route);
     }
     Ok(())
 }
@@ -102,6 +109,16 @@ fn segments(document: &Value) -> BTreeMap<String, Option<&Value>> {
     segments.filter_map(|segment| Some((shown(segment.get("id")?), segment.get("constraints")))).collect()
 }
 
+/// A feature's name; what has none is no feature, and nobody can ask for it.
+fn named<'v>(feature: &'v Value, index: usize, draft: &mut Draft) -> Option<&'v str> {
+    let name = text(feature, "name");
+    if name.is_none() {
+        let reason = "this is no feature: it has no name";
+        draft.lose("", &format!("features[{index}]"), Extent::Flag, reason, "name it, or remove it");
+    }
+    name
+}
+
 /// What `/api/client/features` answers.
 fn told_to_clients<'d>(document: &'d Value, features: &'d [Value], draft: &mut Draft) -> Document<'d> {
     for key in unknown_keys(document, &["version", "features", "segments", "query", "meta"]) {
@@ -125,7 +142,7 @@ fn told_to_clients<'d>(document: &'d Value, features: &'d [Value], draft: &mut D
         "parameters",
     ];
     let features = features.iter().zip(0..).filter_map(|(feature, index)| {
-        let name = text(feature, "name")?;
+        let name = named(feature, index, draft)?;
         let path = format!("features[{index}]");
         for key in unknown_keys(feature, &known) {
             draft.lose(
@@ -190,7 +207,7 @@ fn exported<'d>(
     }
     let rows = list(document, "featureStrategies").unwrap_or_default();
     let features = features.iter().zip(0..).filter_map(|(feature, index)| {
-        let name = text(feature, "name")?;
+        let name = named(feature, index, draft)?;
         let of_feature = |row: &&Value| text(row, "featureName") == Some(name);
         let environment = environments.iter().find(of_feature);
         let mut strategies: Vec<(String, &Value)> = rows
@@ -242,8 +259,10 @@ fn route(draft: &mut Draft, document: &Document<'_>, feature: &Feature<'_>) -> R
     let mut reader = Reader { draft, route: &mut route, feature, enabled: None, variants: Vec::new() };
     let all =
         || feature.strategies.iter().flat_map(|(_, strategy)| list(strategy, "variants").unwrap_or_default());
+    let names = feature.variants.iter().chain(all()).filter_map(|variant| text(variant, "name"));
+    names.for_each(|name| reader.route.variant_names.keep(name));
     for variant in feature.variants.iter().chain(all()) {
-        reader.variant(variant);
+        reader.variant(variant)?;
     }
     let always = [(feature.path.clone(), &Value::Null)];
     let on = |strategy: &Value| strategy.get("disabled").and_then(Value::as_bool) != Some(true);
@@ -254,15 +273,14 @@ fn route(draft: &mut Draft, document: &Document<'_>, feature: &Feature<'_>) -> R
         let condition = reader.strategy(document, strategy, path)?;
         reader.outcome(Condition::all([parents.clone(), condition]), strategy, path)?;
     }
-    route.plain = reader.enabled;
-    let disabled = route.variant("disabled", None);
+    let disabled = reader.made_up("disabled", "off")?;
     route.baseline.clone_from(&disabled);
     route.close(Serve::Variant(disabled));
     Ok(route)
 }
 
 /// What the features that this one depends on must give.
-fn parents(draft: &Draft, document: &Document<'_>, feature: &Feature<'_>) -> Result<Condition, Refusal> {
+fn parents(draft: &mut Draft, document: &Document<'_>, feature: &Feature<'_>) -> Result<Condition, Refusal> {
     let mut all = Vec::new();
     for (dependency, index) in feature.dependencies.iter().zip(0..) {
         let path = format!("{}.dependencies[{index}]", feature.path);
@@ -281,12 +299,12 @@ fn parents(draft: &Draft, document: &Document<'_>, feature: &Feature<'_>) -> Res
                 "keep that feature first",
             );
         };
-        let serves = |wanted: &dyn Fn(&str) -> bool| {
+        let serves = |wanted: &dyn Fn(&Variant) -> bool| {
             let names: Vec<&str> = route
                 .variants
                 .iter()
+                .filter(|variant| variant.name != route.baseline && wanted(variant))
                 .map(|variant| variant.name.as_str())
-                .filter(|name| wanted(name))
                 .collect();
             if names.is_empty() {
                 Condition::Never
@@ -294,17 +312,21 @@ fn parents(draft: &Draft, document: &Document<'_>, feature: &Feature<'_>) -> Res
                 Condition::Test(json!({ "route": route.name, "serves": names }))
             }
         };
-        let on = serves(&|name| name != route.baseline);
+        let on = serves(&|_| true);
         let wanted = list(dependency, "variants").unwrap_or_default();
         all.push(match dependency.get("enabled").and_then(Value::as_bool) {
             Some(false) => on.not(),
             _ if wanted.is_empty() => on,
-            _ => serves(&|name| {
+            _ => serves(&|variant| {
                 // On without a variant is what the SDK calls `disabled`.
-                let wanted_name = if route.plain.as_deref() == Some(name) { "disabled" } else { name };
-                name != route.baseline && wanted.iter().any(|wanted| wanted.as_str() == Some(wanted_name))
+                let name = variant.original.as_deref().unwrap_or("disabled");
+                wanted.iter().any(|wanted| wanted.as_str() == Some(name))
             }),
         });
+        if route.partial {
+            let reason = format!("it depends on the feature `{name}`, which is not wholly kept");
+            draft.lose(feature.name, &path, Extent::Part, reason, "see what is said about that feature");
+        }
     }
     Ok(Condition::all(all))
 }
@@ -315,25 +337,45 @@ impl Reader<'_> {
     }
 
     /// The route's variant for one of Unleash's. Strategies may have variants of the same name with other payloads.
-    fn variant(&mut self, variant: &Value) -> String {
+    fn variant(&mut self, variant: &Value) -> Result<String, Refusal> {
         let name = text(variant, "name").unwrap_or_default();
         let payload = variant.get("payload").filter(|payload| !payload.is_null()).map(payload);
         let known = self.variants.iter().find(|(taken, content, _)| taken == name && *content == payload);
         if let Some((_, _, name)) = known {
-            return name.clone();
+            return Ok(name.clone());
         }
-        let ours = self.route.variant(name, payload.clone());
+        let ours = self.route.variant(name, payload.clone())?;
         if ours != name {
-            let reason = format!("the variant `{name}` is called `{ours}` here");
+            let reason = if check_name(name).is_err() {
+                format!("`{name}` cannot name a variant; it is called `{ours}`")
+            } else {
+                format!(
+                    "there is another variant `{name}`, with another payload; this one is called `{ours}`"
+                )
+            };
             self.lose(&self.feature.path, Extent::Name, reason, "compare with the new name");
         }
         self.variants.push((name.to_owned(), payload, ours.clone()));
-        ours
+        Ok(ours)
     }
 
-    fn enabled(&mut self) -> String {
-        let enabled = self.enabled.take().unwrap_or_else(|| self.route.variant("enabled", None));
-        self.enabled.insert(enabled).clone()
+    /// The variant that stands for "on" or "off" without a variant.
+    fn made_up(&mut self, wanted: &str, what: &str) -> Result<String, Refusal> {
+        let name = self.route.invented_variant(wanted, None)?;
+        if name != wanted {
+            let reason =
+                format!("the feature has a variant of its own called `{wanted}`; {what} is `{name}`");
+            self.lose(&self.feature.path, Extent::Name, reason, "compare with the new name");
+        }
+        Ok(name)
+    }
+
+    fn enabled(&mut self) -> Result<String, Refusal> {
+        let enabled = match self.enabled.take() {
+            Some(enabled) => enabled,
+            None => self.made_up("enabled", "on without a variant")?,
+        };
+        Ok(self.enabled.insert(enabled).clone())
     }
 
     /// When a strategy switches the feature on.
@@ -382,7 +424,10 @@ impl Reader<'_> {
                 );
             };
             for (constraint, index) in constraints.iter().zip(0..) {
-                all.push(self.constraint(constraint, &format!("{path}.constraints[{index}]"))?);
+                let condition = self.constraint(constraint, &format!("{path}.constraints[{index}]"))?;
+                // It is written out wherever the segment is.
+                self.draft.spend(condition.weight(), &path)?;
+                all.push(condition);
             }
         }
         all.push(self.rollout(strategy, path)?);
@@ -503,7 +548,7 @@ impl Reader<'_> {
             if of_strategy { format!("{path}.variants") } else { format!("{}.variants", self.feature.path) };
         let title =
             text(strategy, "title").filter(|title| !title.is_empty()).unwrap_or("strategy").to_owned();
-        let mut weights: Vec<(String, u32)> = Vec::new();
+        let (mut weights, mut taken): (Vec<(String, u32)>, BTreeSet<String>) = Default::default();
         for (variant, index) in variants.iter().zip(0..) {
             let weight =
                 variant.get("weight").and_then(Value::as_u64).and_then(|weight| u32::try_from(weight).ok());
@@ -514,8 +559,8 @@ impl Reader<'_> {
                     "write whole numbers",
                 );
             };
-            let name = self.variant(variant);
-            if weights.iter().any(|(taken, _)| *taken == name) {
+            let name = self.variant(variant)?;
+            if !taken.insert(name.clone()) {
                 return refuse(
                     &format!("{path}[{index}]"),
                     format!("the variant `{name}` occurs twice"),
@@ -526,9 +571,8 @@ impl Reader<'_> {
         }
         let total: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
         if total == 0 {
-            let enabled = self.enabled();
-            self.route.rule(&title, condition, Serve::Variant(enabled));
-            return Ok(());
+            let enabled = self.enabled()?;
+            return self.route.rule(self.draft, &title, condition, Serve::Variant(enabled));
         }
         for (variant, (name, _)) in variants.iter().zip(&weights) {
             let mut any = Vec::new();
@@ -537,12 +581,16 @@ impl Reader<'_> {
                 let values = list(entry, "values").unwrap_or_default();
                 any.push(one_of(&subject, &values.iter().filter_map(Value::as_str).collect::<Vec<_>>()));
             }
-            let overridden = Condition::all([condition.clone(), Condition::any(any)]);
-            self.route.rule(&format!("{title}-override"), overridden, Serve::Variant(name.clone()));
+            let any = Condition::any(any);
+            if any == Condition::Never {
+                continue;
+            }
+            let overridden = Condition::all([condition.clone(), any]);
+            let serve = Serve::Variant(name.clone());
+            self.route.rule(self.draft, &format!("{title}-override"), overridden, serve)?;
         }
         if let [only] = weights.iter().filter(|(_, weight)| *weight > 0).collect::<Vec<_>>().as_slice() {
-            self.route.rule(&title, condition, Serve::Variant(only.0.clone()));
-            return Ok(());
+            return self.route.rule(self.draft, &title, condition, Serve::Variant(only.0.clone()));
         }
         let parameters = strategy.get("parameters");
         let parameter = |key: &str| {
@@ -576,8 +624,15 @@ impl Reader<'_> {
             }
             name => vec![self.draft.subject(name)],
         };
+        let mut lacking = Facts::default();
         for unit in &units {
-            self.route.rule(&title, Condition::all([condition.clone(), unit.present()]), split(unit));
+            let present = Condition::all([condition.clone(), unit.present()]);
+            lacking.learn(&unit.present(), false);
+            if condition.clone().given(&lacking) == Condition::Never {
+                // Whoever gets here has it, so that nothing is left to draw.
+                return self.route.rule(self.draft, &title, condition, split(unit));
+            }
+            self.route.rule(self.draft, &title, present, split(unit))?;
         }
         let widest = weights
             .iter()
@@ -596,8 +651,7 @@ impl Reader<'_> {
             )
         };
         self.lose(&path, Extent::Part, reason, format!("pass {}", described(&units)));
-        self.route.rule(&title, condition, Serve::Variant(widest));
-        Ok(())
+        self.route.rule(self.draft, &title, condition, Serve::Variant(widest))
     }
 
     fn constraint(&mut self, constraint: &Value, path: &str) -> Result<Condition, Refusal> {

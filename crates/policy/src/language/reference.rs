@@ -13,7 +13,7 @@ pub fn reference() -> String {
          crates/policy/src/language/table.rs instead. -->\n\n\
          Every key of a policy. [The guide](policy.md) says how they work together, [policy semantics](policy-semantics.md) what a decision\n\
          depends on. A key that is not on this page is an error, never ignored.\n\n\
-         Editors complete keys and show what they mean from [`policy.schema.json`](policy.schema.json). With the YAML language server (VS Code, Neovim,\n\
+         Editors complete keys and show what they mean from [`policy.schema.json`](policy.schema.json), which `lockgate policy schema` prints. With the YAML language server (VS Code, Neovim,\n\
          Helix, IntelliJ), the first line of a policy names it, by path or URL:\n\n\
          ```yaml\n# yaml-language-server: $schema=docs/policy.schema.json\n```\n\n",
     );

@@ -4,6 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{DOCUMENT, FORMS, Form, Json, Key, Kind, MAPPINGS, Mapping, Presence};
 
+/// What the schema is called wherever it lies. The number is the language's version, which a policy's key `lockgate` gives.
+const SCHEMA_ID: &str = "urn:lockgate:policy:1";
+
 /// The JSON Schema (draft 2020-12) of policy sources, from which editors complete keys and show what they mean.
 ///
 /// It knows every key, every type and which keys exclude each other. What needs the whole document, such as names that must
@@ -25,6 +28,7 @@ pub fn schema() -> String {
     definitions.sort_keys();
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
         "title": "Lockgate policy",
         "$comment": "Written from crates/policy/src/language/table.rs. An editor with the YAML language server picks it up from a first line `# yaml-language-server: $schema=…/policy.schema.json`; in JSON, name it under `json.schemas` of the editor's settings.",
     });

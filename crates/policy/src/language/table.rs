@@ -87,7 +87,7 @@ static DIGEST: Form = Form {
 static MOMENT: Form = Form {
     name: "moment",
     title: "a moment",
-    doc: "RFC 3339, always with an offset: `2026-12-24T09:00:00Z`, `2026-12-24T10:00:00+01:00`, with up to a thousandth of a second.",
+    doc: "RFC 3339, always with an offset: `2026-12-24T09:00:00Z`, `2026-12-24T10:00:00+01:00`, to the millisecond; further digits are cut off.",
     json: Json::Text(
         "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
     ),
@@ -795,6 +795,7 @@ pub(crate) static PAUSE: Mapping = Mapping {
     keys: &[&[
         key("from", Kind::Form(&MOMENT), Required, "When it begins."),
         key("until", Kind::Form(&MOMENT), Default("until a later policy ends it"), "When it is over."),
+        key("reason", Kind::Form(&TEXT), Optional, "Why, for people."),
     ]],
     ..PLAIN
 };

@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::subject;
+use super::texts::Automata;
 use crate::Field;
-use crate::policy::{AttributeTest, Condition, Members, Policy, Segment, Slice, TextTest, TimeTest, Window};
+use crate::policy::{
+    AttributeTest, Condition, Layer, Members, Policy, Segment, Slice, TextTest, TimeTest, Unit, Window,
+};
 
 /// Something that holds or does not.
 #[derive(Clone, Copy)]
@@ -21,20 +24,51 @@ pub(super) enum Formula<'p> {
     /// The context has the tier at this place, or a higher one.
     Tier(usize, bool),
     Window(Window, bool),
+    Step(Whom<'p>, bool),
 }
 
-impl Formula<'_> {
-    /// The opposite.
-    pub(super) fn negated(self) -> Self {
-        match self {
-            Self::Literal(Literal { leaf, holds }) => Self::Literal(Literal { leaf, holds: !holds }),
-            Self::Condition(condition, holds) => Self::Condition(condition, !holds),
-            Self::Segment(segment, holds) => Self::Segment(segment, !holds),
-            Self::Included(segment, holds) => Self::Included(segment, !holds),
-            Self::Members(members, holds) => Self::Members(members, !holds),
-            Self::Tier(place, holds) => Self::Tier(place, !holds),
-            Self::Window(window, holds) => Self::Window(window, !holds),
-        }
+/// Whom a step of a route concerns: whoever is all of this.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Whom<'p> {
+    pub(super) values: Option<(Field, Values<'p>)>,
+    pub(super) members: Option<&'p Members>,
+    pub(super) condition: Option<&'p Condition>,
+    /// The unit's bucket.
+    pub(super) bucket: Option<Bucket<'p>>,
+    pub(super) window: Window,
+    /// When its schedule runs.
+    pub(super) runs: Window,
+}
+
+/// A slice of a hash space.
+#[derive(Clone, Copy)]
+pub(super) struct Bucket<'p> {
+    pub(super) layer: &'p Layer,
+    pub(super) unit: &'p Unit,
+    /// How many buckets there are.
+    pub(super) scale: u32,
+    /// The first bucket.
+    pub(super) from: u32,
+    /// The first bucket behind it.
+    pub(super) below: u32,
+}
+
+impl<'p> Bucket<'p> {
+    pub(super) fn of(slice: &'p Slice) -> Self {
+        let Slice { layer, unit, scale, from, below } = slice;
+        Self { layer, unit, scale: *scale, from: *from, below: *below }
+    }
+
+    /// Whether a unit has the same bucket in both hash spaces. Their names do not count.
+    pub(super) fn same_space(&self, other: &Self) -> bool {
+        let same = |one: &Layer, other: &Layer| one.salt == other.salt && one.algorithm == other.algorithm;
+        self.scale == other.scale && self.unit == other.unit && same(self.layer, other.layer)
+    }
+}
+
+impl PartialEq for Bucket<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.from == other.from && self.below == other.below && self.same_space(other)
     }
 }
 
@@ -46,7 +80,7 @@ pub(super) enum Leaf<'p> {
     Field(Field, &'p TextTest),
     Attribute(&'p str, &'p AttributeTest),
     Time(TimeTest),
-    Bucket(&'p Slice),
+    Bucket(Bucket<'p>),
     Route(&'p str, &'p BTreeSet<String>),
 }
 
@@ -63,7 +97,7 @@ impl PartialEq for Values<'_> {
 }
 
 /// Above this many values a list is long.
-const LONG: usize = 1000;
+pub(super) const LONG: usize = 1000;
 
 /// A test that must hold, or must not.
 #[derive(Clone, Copy, PartialEq)]
@@ -78,23 +112,47 @@ enum Part<'p> {
     Any(Vec<Formula<'p>>),
 }
 
+/// Lists of units by the name of their file, those of at most [`LONG`] units.
+pub(super) type Lists = BTreeMap<String, BTreeSet<String>>;
+
 /// What formulas are about, and how much may still be spent on them.
 pub(super) struct Logic<'p> {
     policy: &'p Policy,
+    lists: &'p Lists,
     /// The variants that each route can serve, over all its definitions.
     pub(super) serves: BTreeMap<&'p str, BTreeSet<&'p str>>,
-    /// Steps left for the whole policy.
+    pub(super) automata: Automata,
+    /// Steps left for what is asked now.
     budget: usize,
+    /// Steps left for the whole policy.
+    rest: usize,
 }
 
 /// What one question may cost, in steps of about a test each.
-const QUESTION: usize = 200_000;
+const QUESTION: usize = 100_000;
+/// What the questions about one route may cost, to begin with and for each of its steps.
+const ROUTE: (usize, usize) = (200_000, 10_000);
 /// What all questions about one policy may cost together.
-const BUDGET: usize = 20_000_000;
+const POLICY: usize = 30_000_000;
 
 impl<'p> Logic<'p> {
-    pub(super) fn new(policy: &'p Policy, serves: BTreeMap<&'p str, BTreeSet<&'p str>>) -> Self {
-        Self { policy, serves, budget: BUDGET }
+    pub(super) fn new(
+        policy: &'p Policy,
+        lists: &'p Lists,
+        serves: BTreeMap<&'p str, BTreeSet<&'p str>>,
+    ) -> Self {
+        let mut logic =
+            Self { policy, lists, serves, automata: Automata::default(), budget: 0, rest: POLICY };
+        logic.begin(policy.segments.len());
+        logic
+    }
+
+    /// Grants what may be spent on something of so many parts.
+    pub(super) fn begin(&mut self, parts: usize) {
+        let (fixed, each) = ROUTE;
+        self.rest = self.rest.saturating_add(self.budget);
+        self.budget = parts.saturating_mul(each).saturating_add(fixed).min(self.rest);
+        self.rest -= self.budget;
     }
 
     /// Whether all of these can hold at once. When that would take too long to find out, they can.
@@ -141,7 +199,10 @@ impl<'p> Logic<'p> {
                 },
             }
         }
-        if subject::contradictory(&literals, &self.serves, left) {
+        // Holding tests against each other costs more than collecting them.
+        let Some(rest) = left.checked_sub(4 * literals.len()) else { return true };
+        *left = rest;
+        if subject::contradictory(&literals, &self.serves, &self.automata, left) {
             return false;
         }
         let fewest = choices.iter().enumerate().min_by_key(|(_, parts)| parts.len()).map(|(place, _)| place);
@@ -185,7 +246,9 @@ impl<'p> Logic<'p> {
                     Part::Literal(Literal { leaf: Leaf::Attribute(name, test), holds })
                 }
                 Condition::Time(test) => Part::Literal(Literal { leaf: Leaf::Time(*test), holds }),
-                Condition::Bucket(slice) => Part::Literal(Literal { leaf: Leaf::Bucket(slice), holds }),
+                Condition::Bucket(slice) => {
+                    Part::Literal(Literal { leaf: Leaf::Bucket(Bucket::of(slice)), holds })
+                }
                 Condition::Route { route, serves } => {
                     Part::Literal(Literal { leaf: Leaf::Route(route, serves), holds })
                 }
@@ -202,7 +265,10 @@ impl<'p> Logic<'p> {
                 let values =
                     values.map(|(field, values)| literal(Leaf::Values(*field, Values(values)), holds));
                 let files = members.files.iter();
-                let files = files.map(|(field, file)| literal(Leaf::File(*field, file), holds));
+                let files = files.map(|(field, file)| {
+                    let known = self.lists.get(file).map(|units| Leaf::Values(*field, Values(units)));
+                    literal(known.unwrap_or(Leaf::File(*field, file)), holds)
+                });
                 let segments = members.segments.iter().filter_map(|name| self.policy.segments.get(name));
                 let segments = segments.map(|segment| F::Segment(segment, holds));
                 any(values.chain(files).chain(segments).collect(), holds)
@@ -217,6 +283,17 @@ impl<'p> Logic<'p> {
                 let from = window.from.map(|from| literal(Leaf::Time(TimeTest::From(from)), holds));
                 let until = window.until.map(|until| literal(Leaf::Time(TimeTest::Until(until)), holds));
                 all(from.into_iter().chain(until).collect(), holds)
+            }
+            F::Step(whom, holds) => {
+                let Whom { values, members, condition, bucket, window, runs } = whom;
+                let values = values.map(|(field, values)| literal(Leaf::Values(field, values), holds));
+                let members = members.map(|members| F::Members(members, holds));
+                let condition = condition.map(|condition| F::Condition(condition, holds));
+                let bucket = bucket.map(|bucket| literal(Leaf::Bucket(bucket), holds));
+                let windows = [window, runs].into_iter().filter(|window| *window != Window::default());
+                let windows = windows.map(|window| F::Window(window, holds));
+                let parts = values.into_iter().chain(members).chain(condition).chain(bucket).chain(windows);
+                all(parts.collect(), holds)
             }
         }
     }

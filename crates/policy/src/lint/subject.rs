@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::logic::{Leaf, Literal};
+use super::logic::{Bucket, Leaf, Literal};
+use super::texts::{Automata, implies, nothing_matches, version_passes};
 use crate::Field;
 use crate::moment::{self, DAY};
-use crate::policy::{AttributeTest, Comparison, Millis, Scalar, TextTest, TimeTest, VersionComparison};
+use crate::policy::{
+    AttributeTest, Comparison, Millis, Scalar, TextTest, TimeTest, UnitPart, VersionComparison,
+};
 
 /// Whether these can not all be so. `left` is what may still be spent.
 pub(super) fn contradictory(
     literals: &[Literal<'_>],
     serves: &BTreeMap<&str, BTreeSet<&str>>,
+    automata: &Automata,
     left: &mut usize,
 ) -> bool {
     let fields = Field::ALL.into_iter().any(|field| {
         let tests: Vec<Test<'_>> = literals.iter().filter_map(|literal| of_field(literal, field)).collect();
-        value(&tests, left)
+        value(&tests, automata, left)
     });
     let mut attributes: BTreeMap<&str, Vec<Test<'_>>> = BTreeMap::new();
     for Literal { leaf, holds } in literals {
@@ -24,7 +28,7 @@ pub(super) fn contradictory(
         }
     }
     fields
-        || attributes.values().any(|tests| value(tests, left))
+        || attributes.values().any(|tests| value(tests, automata, left))
         || time(literals)
         || buckets(literals)
         || routes(literals, serves)
@@ -88,7 +92,7 @@ enum Candidate<'p> {
 }
 
 /// Whether no value, nor its absence, passes all tests.
-fn value(tests: &[Test<'_>], left: &mut usize) -> bool {
+fn value(tests: &[Test<'_>], automata: &Automata, left: &mut usize) -> bool {
     let positive = || tests.iter().filter(|test| test.holds).map(|test| &test.what);
     // Whatever passes a test is there.
     if positive().next().is_some()
@@ -108,15 +112,21 @@ fn value(tests: &[Test<'_>], left: &mut usize) -> bool {
             return false;
         };
         *left = rest;
-        let possible =
-            |candidate| tests.iter().all(|test| passes(candidate, &test.what) != Some(!test.holds));
+        let mut possible = |candidate| {
+            tests.iter().all(|test| passes(candidate, &test.what, automata, left) != Some(!test.holds))
+        };
         return match what {
             What::Texts(values) => !values.iter().any(|text| possible(Candidate::Text(text))),
             What::Scalars(values) => !values.iter().any(|value| possible(candidate(value))),
             _ => false,
         };
     }
-    wrong_types(tests) || numbers(tests) || moments(tests) || texts(tests) || versions(tests)
+    wrong_types(tests)
+        || numbers(tests, automata, left)
+        || moments(tests)
+        || texts(tests)
+        || versions(tests, left)
+        || expressions(tests, automata, left)
 }
 
 fn candidate(scalar: &Scalar) -> Candidate<'_> {
@@ -128,7 +138,7 @@ fn candidate(scalar: &Scalar) -> Candidate<'_> {
 }
 
 /// Whether a value passes a test; `None` when that is not known here.
-fn passes(candidate: Candidate<'_>, what: &What<'_>) -> Option<bool> {
+fn passes(candidate: Candidate<'_>, what: &What<'_>, automata: &Automata, left: &mut usize) -> Option<bool> {
     let text = if let Candidate::Text(text) = candidate { Some(text) } else { None };
     Some(match what {
         What::Unknown => return None,
@@ -158,8 +168,8 @@ fn passes(candidate: Candidate<'_>, what: &What<'_>) -> Option<bool> {
             (Some(text), TextTest::Contains(parts)) => parts.iter().any(|part| text.contains(part.as_str())),
             (Some(text), TextTest::In(values)) => values.contains(text),
             (Some(_), TextTest::Present) => true,
-            // Both are read by the evaluator's own code.
-            (Some(_), TextTest::Matches(_) | TextTest::Semver(_)) => return None,
+            (Some(text), TextTest::Matches(pattern)) => return automata.matches(pattern, text, left),
+            (Some(text), TextTest::Semver(comparators)) => version_passes(text, comparators),
         },
     })
 }
@@ -214,7 +224,7 @@ impl Range {
 }
 
 /// Comparisons that no number passes. Once one must hold, the value is a number, and what must not hold is its opposite.
-fn numbers(tests: &[Test<'_>]) -> bool {
+fn numbers(tests: &[Test<'_>], automata: &Automata, left: &mut usize) -> bool {
     if !tests.iter().any(|test| test.holds && matches!(test.what, What::Compare(..))) {
         return false;
     }
@@ -234,7 +244,12 @@ fn numbers(tests: &[Test<'_>]) -> bool {
             _ => {}
         }
     }
-    range.is_empty()
+    if range.low < range.high {
+        return false;
+    }
+    // The bounds leave nothing, or one number, which another test may exclude.
+    let only = Candidate::Number(range.low);
+    range.is_empty() || tests.iter().any(|test| passes(only, &test.what, automata, left) == Some(!test.holds))
 }
 
 /// The same for moments.
@@ -276,58 +291,60 @@ fn texts(tests: &[Test<'_>]) -> bool {
     text_tests(true).any(|required| text_tests(false).any(|forbidden| implies(required, forbidden)))
 }
 
-/// Whether whatever passes the first test passes the second.
-fn implies(first: &TextTest, second: &TextTest) -> bool {
-    let each = |first: &BTreeSet<String>, second: &BTreeSet<String>, has: fn(&str, &str) -> bool| {
-        first.iter().all(|one| second.iter().any(|other| has(one, other)))
-    };
-    match (first, second) {
-        (TextTest::Prefix(one), TextTest::Prefix(other)) => {
-            each(one, other, |one, other| one.starts_with(other))
-        }
-        (TextTest::Suffix(one), TextTest::Suffix(other)) => {
-            each(one, other, |one, other| one.ends_with(other))
-        }
-        (
-            TextTest::Prefix(one) | TextTest::Suffix(one) | TextTest::Contains(one),
-            TextTest::Contains(other),
-        ) => each(one, other, |one, other| one.contains(other)),
-        (one, other) => one == other,
-    }
+/// Tests with regular expressions that no text passes.
+fn expressions(tests: &[Test<'_>], automata: &Automata, left: &mut usize) -> bool {
+    let tests: Vec<(&TextTest, bool)> = tests
+        .iter()
+        .filter_map(|test| match test.what {
+            What::Text(of_text) => Some((of_text, test.holds)),
+            _ => None,
+        })
+        .collect();
+    // Without one that must hold, the value may be absent, or of another type.
+    tests.iter().any(|(_, holds)| *holds) && nothing_matches(&tests, automata, left)
 }
 
-/// Versions that no version lies between.
-fn versions(tests: &[Test<'_>]) -> bool {
-    let comparators = tests.iter().filter(|test| test.holds).filter_map(|test| match test.what {
-        What::Text(TextTest::Semver(comparators)) => Some(comparators),
-        _ => None,
-    });
-    let comparators: Vec<&(VersionComparison, semver::Version)> = comparators.flatten().collect();
-    let holds = |version: &semver::Version| {
+/// Comparators that no version fulfils. Once one must hold, the value is a version, and what must not hold fails on a version.
+fn versions(tests: &[Test<'_>], left: &mut usize) -> bool {
+    let tests: Vec<(&[(VersionComparison, semver::Version)], bool)> = tests
+        .iter()
+        .filter_map(|test| match test.what {
+            What::Text(TextTest::Semver(comparators)) => Some((comparators.as_slice(), test.holds)),
+            _ => None,
+        })
+        .collect();
+    if !tests.iter().any(|(_, holds)| *holds) {
+        return false;
+    }
+    let bounds: BTreeSet<&semver::Version> =
+        tests.iter().flat_map(|(comparators, _)| comparators.iter().map(|(_, bound)| bound)).collect();
+    let bounds: Vec<&semver::Version> = bounds.into_iter().collect();
+    // Each bound has an odd place, and what lies between two of them the even one between theirs.
+    let place = |bound: &semver::Version| 2 * bounds.partition_point(|other| *other < bound) + 1;
+    let tests: Vec<(Vec<(VersionComparison, usize)>, bool)> = tests
+        .iter()
+        .map(|(comparators, holds)| {
+            (comparators.iter().map(|(comparison, bound)| (*comparison, place(bound))).collect(), *holds)
+        })
+        .collect();
+    let count: usize = tests.iter().map(|(comparators, _)| comparators.len()).sum();
+    let Some(rest) = left.checked_sub(count.saturating_mul(2 * bounds.len() + 1)) else {
+        *left = 0;
+        return false;
+    };
+    *left = rest;
+    let fulfils = |at: usize, comparators: &[(VersionComparison, usize)]| {
         comparators.iter().all(|(comparison, bound)| match comparison {
-            VersionComparison::Equal => version == bound,
-            VersionComparison::NotEqual => version != bound,
-            VersionComparison::Less => version < bound,
-            VersionComparison::LessOrEqual => version <= bound,
-            VersionComparison::Greater => version > bound,
-            VersionComparison::GreaterOrEqual => version >= bound,
+            VersionComparison::Equal => at == *bound,
+            VersionComparison::NotEqual => at != *bound,
+            VersionComparison::Less => at < *bound,
+            VersionComparison::LessOrEqual => at <= *bound,
+            VersionComparison::Greater => at > *bound,
+            VersionComparison::GreaterOrEqual => at >= *bound,
         })
     };
-    let equal = comparators.iter().find(|(comparison, _)| *comparison == VersionComparison::Equal);
-    if let Some((_, version)) = equal {
-        return !holds(version);
-    }
-    let low = comparators.iter().filter(|(comparison, _)| {
-        matches!(comparison, VersionComparison::Greater | VersionComparison::GreaterOrEqual)
-    });
-    let high = comparators.iter().filter(|(comparison, _)| {
-        matches!(comparison, VersionComparison::Less | VersionComparison::LessOrEqual)
-    });
-    let (low, high) = (low.max_by_key(|(_, version)| version), high.min_by_key(|(_, version)| version));
-    match (low, high) {
-        (Some((_, low)), Some((_, high))) => low > high || (low == high && !holds(low)),
-        _ => false,
-    }
+    !(0..=2 * bounds.len())
+        .any(|at| tests.iter().all(|(comparators, holds)| fulfils(at, comparators) == *holds))
 }
 
 /// Moments and times of day that exclude each other. The time is always there, so what must not hold is its opposite.
@@ -374,21 +391,65 @@ fn no_moment_of_the_week(tests: &[(TimeTest, bool)]) -> bool {
     !(0..7).any(|day| edges.iter().any(|edge| passes(day, *edge)))
 }
 
-/// Slices of one layer without a common bucket. A unit may be missing, so at least one slice must contain it.
+/// Slices of one layer without a common bucket. Whoever has no unit is in none, so one slice must contain it, or its unit must be there.
 fn buckets(literals: &[Literal<'_>]) -> bool {
-    let slices = || {
-        literals.iter().filter_map(|literal| match literal.leaf {
-            Leaf::Bucket(slice) => Some((slice, literal.holds)),
+    let slices: Vec<(Bucket<'_>, bool)> = literals
+        .iter()
+        .filter_map(|literal| match literal.leaf {
+            Leaf::Bucket(bucket) => Some((bucket, literal.holds)),
             _ => None,
         })
-    };
-    slices().filter(|(_, holds)| *holds).any(|(one, _)| {
-        let same = || slices().filter(|(other, _)| other.layer == one.layer && other.unit == one.unit);
-        let edges = same().flat_map(|(slice, _)| [slice.from, slice.below]);
-        let edges: BTreeSet<u32> = edges.collect();
+        .collect();
+    if slices.is_empty() {
+        return false;
+    }
+    let there = parts_there(literals);
+    slices.iter().enumerate().any(|(number, (one, holds))| {
+        if *holds && one.unit.parts().iter().any(|part| is_absent(literals, part)) {
+            return true;
+        }
+        if !*holds && !one.unit.parts().iter().all(|part| there.contains(part)) {
+            return false;
+        }
+        let same = || slices.iter().filter(|(other, _)| other.same_space(one));
+        // The first slice of a space speaks for all that follow.
+        if !*holds && slices.iter().take(number).any(|(other, _)| other.same_space(one)) {
+            return false;
+        }
+        let edges: BTreeSet<u32> =
+            same().flat_map(|(slice, _)| [slice.from, slice.below]).chain([0]).collect();
+        let edges = edges.into_iter().filter(|edge| *edge < one.scale);
         !edges
-            .iter()
-            .any(|edge| same().all(|(slice, holds)| (slice.from..slice.below).contains(edge) == holds))
+            .into_iter()
+            .any(|edge| same().all(|(slice, holds)| (slice.from..slice.below).contains(&edge) == *holds))
+    })
+}
+
+/// The parts of units that are there for certain.
+fn parts_there<'p>(literals: &[Literal<'p>]) -> BTreeSet<UnitPart> {
+    let mut parts = BTreeSet::new();
+    for literal in literals.iter().filter(|literal| literal.holds) {
+        match literal.leaf {
+            Leaf::Bucket(bucket) => parts.extend(bucket.unit.parts().iter().cloned()),
+            Leaf::Values(field, _) | Leaf::File(field, _) | Leaf::Field(field, _) => {
+                parts.insert(UnitPart::Field(field));
+            }
+            // An attribute counts when it is a text.
+            Leaf::Attribute(name, AttributeTest::Text(test)) if *test != TextTest::Present => {
+                parts.insert(UnitPart::Attribute(name.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
+/// Whether a part of a unit is not there for certain.
+fn is_absent(literals: &[Literal<'_>], part: &UnitPart) -> bool {
+    literals.iter().filter(|literal| !literal.holds).any(|literal| match (literal.leaf, part) {
+        (Leaf::Field(field, TextTest::Present), UnitPart::Field(part)) => field == *part,
+        (Leaf::Attribute(name, AttributeTest::Present), UnitPart::Attribute(part)) => name == part,
+        _ => false,
     })
 }
 

@@ -22,6 +22,9 @@ pub(super) fn read(tree: &mut Tree<'_>, text: &str) -> Result<Node, Diagnostics>
     let parsed = parse_to_ast(text, &CollectOptions::default(), &STRICT).map_err(|error| {
         let position = Position::new(error.line_display(), error.column_display());
         let what = error.kind().to_string();
+        if what.to_ascii_lowercase().contains("nesting depth") {
+            return tree.too_deep(position);
+        }
         let mut letters = what.chars();
         let what: String = letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
         tree.fatal(position, format!("this is not JSON: {what}"))

@@ -1,12 +1,17 @@
 //! Policy source as a tree of values, each with its place in the file. YAML and JSON give the same tree.
 
 mod json;
+mod lists;
 mod yaml;
 
 pub(crate) use json::STRICT as STRICT_JSON;
+pub use lists::{ListFile, parse_list};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
+use crate::attributes::{InexactNumber, inexact};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// Values nested deeper than this are refused, so that nothing that walks the tree can exhaust the stack.
@@ -72,11 +77,27 @@ pub struct Entry {
 #[derive(Debug, Clone)]
 pub struct PolicySource {
     pub(crate) file: String,
-    pub(crate) root: Node,
+    pub(crate) tree: SourceTree,
     /// What is wrong without making the document unreadable, such as a key that occurs twice.
     pub(crate) problems: Vec<Diagnostic>,
     /// What these problems have kept out of the tree.
     pub(crate) dropped: BTreeSet<Dropped>,
+}
+
+/// The tree of a document, kept to say where in it something stands. It adds nothing to what a policy says, so all trees are equal.
+#[derive(Clone)]
+pub(crate) struct SourceTree(pub(crate) Arc<Node>);
+
+impl PartialEq for SourceTree {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for SourceTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SourceTree")
+    }
 }
 
 /// An entry that has been reported and is not in the tree.
@@ -96,7 +117,8 @@ pub fn parse(file_name: &str, text: &str) -> Result<PolicySource, Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut tree = Tree { file: file_name, problems: Vec::new(), dropped: BTreeSet::new() };
     let root = if is_json(file_name) { json::read(&mut tree, text)? } else { yaml::read(&mut tree, text)? };
-    Ok(PolicySource { file: file_name.to_owned(), root, problems: tree.problems, dropped: tree.dropped })
+    let Tree { problems, dropped, .. } = tree;
+    Ok(PolicySource { file: file_name.to_owned(), tree: SourceTree(Arc::new(root)), problems, dropped })
 }
 
 /// Whether a file of this name holds JSON.
@@ -110,9 +132,9 @@ pub(crate) fn is_json(file_name: &str) -> bool {
 /// # Errors
 /// What [`parse`] refuses, and a key that occurs twice, a key that is no text, a tag.
 pub fn read(file_name: &str, text: &str) -> Result<Node, Diagnostics> {
-    let PolicySource { root, problems, .. } = parse(file_name, text)?;
+    let PolicySource { tree, problems, .. } = parse(file_name, text)?;
     Diagnostics::check(problems)?;
-    Ok(root)
+    Ok(Arc::unwrap_or_clone(tree.0))
 }
 
 impl Value {
@@ -141,6 +163,16 @@ impl Node {
         let mut out = String::new();
         self.write_json(&mut out)?;
         Ok(out)
+    }
+
+    /// The first number in the value that is no double, if there is one.
+    pub(crate) fn inexact(&self) -> Option<(Position, InexactNumber)> {
+        match &self.value {
+            Value::Number(text) => inexact(text).map(|number| (self.position, number)),
+            Value::List(items) => items.iter().find_map(Self::inexact),
+            Value::Mapping(entries) => entries.iter().find_map(|entry| entry.value.inexact()),
+            Value::Null | Value::Boolean(_) | Value::Text(_) => None,
+        }
     }
 
     fn write_json(&self, out: &mut String) -> Result<(), (Position, String)> {
@@ -185,6 +217,10 @@ fn push_json_text(out: &mut String, text: &str) {
 
 /// A number in JSON's notation: unchanged when it is one already, else by value.
 fn json_number(text: &str) -> Option<String> {
+    // Readers make a float of `-0`.
+    if integer(text) == Some(0) {
+        return Some("0".to_owned());
+    }
     if serde_json::from_str::<serde_json::Number>(text).is_ok() {
         return Some(text.to_owned());
     }

@@ -14,6 +14,9 @@ pub(super) fn read(tree: &mut Tree<'_>, text: &str) -> Result<Node, Diagnostics>
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| {
+            if error.info().contains("recursion limit") {
+                return builder.tree.too_deep(position(*error.marker()));
+            }
             let message = format!("this is not YAML: {}", error.info());
             builder.tree.fatal(position(*error.marker()), message)
         })?;

@@ -236,7 +236,7 @@ fn conditions_that_multiply_are_refused() {
     let packages = packages(&policy);
     let problems =
         compile(&policy, &CompileOptions { packages: &packages, ..Default::default() }).unwrap_err();
-    assert_snapshot!(problems, @"policy.yaml:1:1: a decision on route `r` could take more than 1048576 tests; let its conditions ask fewer segments and routes");
+    assert_snapshot!(problems, @"policy.yaml:10:11: routes.r: a decision on route `r` could take more than 1048576 tests; let its conditions ask fewer segments and routes");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The texts that people read when a policy is wrong.
 
 use insta::assert_snapshot;
-use lockgate_policy::{Diagnostics, read};
+use lockgate_policy::{Diagnostics, printable, read};
 
 use crate::checked;
 
@@ -632,7 +632,7 @@ fn ramps() {
     assert_snapshot!(ramp("to: canary, start: 1, stages: [{ share: 5, hold: 24 }, { share: 5 }]"), @r#"
     policy.yaml:18:36: routes.direction.rules[0].ramp.start: found the number `1`
       expected: a moment as RFC 3339 writes it, with an offset, such as `2026-05-01T12:00:00Z`
-      hint: quote it: "1"
+      hint: write `1970-01-01T00:00:01Z`
     policy.yaml:18:66: routes.direction.rules[0].ramp.stages[0].hold: found the number `24`
       expected: a duration, such as `90s`, `15m`, `4h`, `7d` or `1h30m`
       hint: add the unit, such as `24s` or `24h`
@@ -648,9 +648,9 @@ fn experiments_and_layers() {
     ");
     assert_snapshot!(serving("experiment: { layer: shared, share: 0.001, split: { stable: 50, canary: 50 } }"), @r"
     policy.yaml:18:69: routes.direction.rules[0].experiment.split.stable: 50 % of 0.001 % is no whole number of buckets
-      expected: a share of the layer that is a multiple of 0.001 %
+      expected: a share of the layer that is a multiple of 0.002 %
     policy.yaml:18:81: routes.direction.rules[0].experiment.split.canary: 50 % of 0.001 % is no whole number of buckets
-      expected: a share of the layer that is a multiple of 0.001 %
+      expected: a share of the layer that is a multiple of 0.002 %
     ");
     assert_snapshot!(serving("experiment: { layer: shared, share: 0, split: { stable: 50, canary: 60 } }\n        unit: user"), @r"
     policy.yaml:18:45: routes.direction.rules[0].experiment.share: the experiment has no share
@@ -786,7 +786,7 @@ fn conditions() {
       hint: there are no time zones: their rules change, and with them what a policy would mean
     "#);
     assert_snapshot!(condition("{ time: { daily: { from: \"00:00\", until: \"24:00\" } } }"), @r"
-    policy.yaml:17:30: routes.direction.rules[0].if.time.daily: `from` and `until` are the same time of day
+    policy.yaml:17:30: routes.direction.rules[0].if.time.daily: this is the whole day
       hint: for the whole day, leave `daily` out
     ");
     assert_snapshot!(condition("{ bucket: { layer: shared, from: 10, below: 10 } }"), @"policy.yaml:17:23: routes.direction.rules[0].if.bucket: `below` is not above `from`, so no bucket is in this slice");
@@ -800,17 +800,15 @@ fn conditions() {
     ");
     assert_snapshot!(condition("{ user: { matches: \"(a\" } }"), @"policy.yaml:17:32: routes.direction.rules[0].if.user.matches: `(a` is no regular expression that can be used: unclosed group (at character 1)");
     assert_snapshot!(condition("{ attribute: app, semver: \"2.1.0 >= 1.0 ^1.2\" }"), @r"
-    policy.yaml:17:39: routes.direction.rules[0].if.semver: `1.0` has no comparison
-      expected: comparators such as `>=2.1.0 <3.0.0-0` or `^2.1.0`
     policy.yaml:17:39: routes.direction.rules[0].if.semver: `1.2` is no semantic version: unexpected end of input while parsing minor version number
       expected: comparators such as `>=2.1.0 <3.0.0-0` or `^2.1.0`
       hint: write `1.2.0`
     policy.yaml:17:39: routes.direction.rules[0].if.semver: `2.1.0` has no comparison
       expected: comparators such as `>=2.1.0 <3.0.0-0` or `^2.1.0`
       hint: write `=2.1.0` or `^2.1.0`
-    policy.yaml:17:39: routes.direction.rules[0].if.semver: `>=` stands alone
+    policy.yaml:17:39: routes.direction.rules[0].if.semver: a blank stands between `>=` and `1.0`
       expected: comparators such as `>=2.1.0 <3.0.0-0` or `^2.1.0`
-      hint: write the version directly behind it: `>=2.1.0`
+      hint: write `>=1.0`
     ");
     assert_snapshot!(condition("{ attribute: app, prefix: 5, suffix: [], contains: [a, a], in: [1, 1.0] }"), @r#"
     policy.yaml:17:39: routes.direction.rules[0].if.prefix: found the number `5`
@@ -965,4 +963,68 @@ fn hostile_sources_come_to_an_end() {
     let source =
         GOOD.replace("segments:\n", &format!("segments:\n  x: {{ segments: [{unknown}] }}\n{known}"));
     assert_eq!(problems(&source).as_slice().len(), 5_000);
+}
+
+/// What other YAML readers allow and people try.
+#[test]
+fn habits_from_elsewhere() {
+    // A merge key may bring any key, so none is missing.
+    assert_snapshot!(broken("stable: { model: lr@1.0.0 }\n      canary: { model: gb@1.1.0 }", "stable: &stable { model: lr@1.0.0 }\n      canary: { <<: *stable }"), @r"
+    policy.yaml:13:17: routes.direction.variants.canary: unknown key `<<`
+      expected: one of `model`, `payload`, `enabled`, `fallbacks`
+      hint: YAML 1.2 has no merge keys; write the keys out, or let an alias stand for the whole value
+    ");
+    // Levels beyond what any reader follows.
+    for (file, source) in [("p.yaml", "[".repeat(100_000)), ("p.json", "[".repeat(100_000))] {
+        let problems = checked(file, &source).unwrap_err().to_string();
+        assert!(problems.ends_with("the values are nested more than 64 levels deep"), "{problems}");
+    }
+    // Moments as numbers, in seconds and in milliseconds.
+    for (number, moment) in
+        [("1767225600", "2026-01-01T00:00:00Z"), ("1767225600123", "2026-01-01T00:00:00.123Z")]
+    {
+        let source = GOOD.replace(
+            "    rules:\n",
+            &format!(
+                "    test_groups: [{{ name: g, users: [u], from: {number}, serve: canary }}]\n    rules:\n"
+            ),
+        );
+        let problems = problems(&source).to_string();
+        assert!(problems.contains(&format!("hint: write `{moment}`")), "{problems}");
+    }
+}
+
+#[test]
+fn what_is_wrong_does_not_hide_what_else_is() {
+    // The experiment whose parts are no whole buckets counts in the sum of its layer.
+    let both = serving(
+        "experiment: { layer: shared, share: 100, split: { stable: 100 } }\n      - name: other\n        experiment: { layer: shared, share: 0.001, split: { stable: 50, canary: 50 } }",
+    );
+    assert!(both.contains("is taken to 100.001 %") && both.contains("a multiple of 0.002 %"), "{both}");
+}
+
+/// Python's `isoformat` writes microseconds.
+#[test]
+fn digits_beyond_milliseconds_are_cut_off() {
+    let from = |moment: &str| {
+        let condition = format!("if: {{ time: {{ from: {moment} }} }}");
+        checked("policy.yaml", &GOOD.replace("if: { segment: desk }", &condition)).unwrap()
+    };
+    assert_eq!(from("2026-01-01T00:00:00.123999+00:00"), from("2026-01-01T00:00:00.123Z"));
+    assert_ne!(from("2026-01-01T00:00:00.124Z"), from("2026-01-01T00:00:00.123Z"));
+}
+
+/// Names and values come from outside and are shown on terminals.
+#[test]
+fn control_characters_are_shown_as_escapes() {
+    let problems =
+        checked("p\u{1b}.yaml", "lockgate: 1\nroutes: { \"r\\e[31m\\n\\u202e\": { variants: 5 } }\n")
+            .unwrap_err();
+    let text = problems.to_string();
+    let hidden = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!text.contains(hidden) && text.contains("\\u{1b}"), "{text}");
+    assert_eq!(
+        printable("a\tb\nc\u{1b}[1m\u{9b}\u{7f}\r\u{2066}é"),
+        "a\tb\nc\\u{1b}[1m\\u{9b}\\u{7f}\\u{d}\\u{2066}é"
+    );
 }

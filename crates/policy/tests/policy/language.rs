@@ -1,5 +1,7 @@
 //! The language as a whole: everything it can say, its schema, its reference page, and the way back to source.
 
+use std::collections::BTreeSet;
+
 use lockgate_policy::{Policy, check, lint, parse, reference, schema, write_source};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -225,6 +227,54 @@ fn a_policy_comes_back_from_what_is_written() {
     comes_back(&policy(EXAMPLE));
     assert!(without_places(&policy(EVERYTHING)).len() > 10_000);
     assert!(!without_places(&policy(EVERYTHING)).contains("Position"));
+}
+
+/// Whatever text the source holds is in what is written: nothing that people wrote gets lost. What has a form of its own, such as
+/// times and durations, is written in that form.
+#[test]
+fn no_text_is_lost() {
+    let written = |text: &str| -> BTreeSet<String> {
+        let mut texts = BTreeSet::new();
+        texts_of(&serde_json::from_str(text).unwrap(), &mut texts);
+        texts
+    };
+    let source = lockgate_policy::read("everything.yaml", EVERYTHING).unwrap().to_json().unwrap();
+    let back = written(&write_source(&policy(EVERYTHING)));
+    let lost: Vec<String> = written(&source).difference(&back).cloned().collect();
+    let other_forms = [
+        "16:00:00",                  // 16:00
+        "2026-12-03T09:00:00Z",      // the `hold` before it
+        "2027-12-24T00:00:00+01:00", // 2027-12-23T23:00:00Z
+        "24h",                       // 1d
+        "64KiB",                     // 65536
+        "90s",                       // 1m30s
+        "^1.2.3, ~0.4.5 !=1.3.0",    // its comparators
+        "to",                        // the splits of its stages
+    ];
+    assert_eq!(lost, other_forms);
+}
+
+/// Every key and text of a document.
+fn texts_of(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => into.extend([text.clone()]),
+        Value::Array(items) => items.iter().for_each(|item| texts_of(item, into)),
+        Value::Object(entries) => entries.iter().for_each(|(key, value)| {
+            into.insert(key.clone());
+            texts_of(value, into);
+        }),
+        _ => {}
+    }
+}
+
+/// Times in which clocks stand still keep their reasons, each its own, also where they overlap.
+#[test]
+fn reasons_are_kept() {
+    let source = "lockgate: 1\nfreezes:\n  - { from: 2026-12-25T00:00:00Z, until: 2026-12-27T00:00:00Z, reason: \"audit \\\"Q4\\\"\" }\n  - { from: 2026-12-24T00:00:00Z, until: 2026-12-26T00:00:00Z, reason: holidays }\n  - { from: 2027-01-01T00:00:00Z }\nroutes: {}\n";
+    let policy = policy(source);
+    let reasons: Vec<Option<&str>> = policy.freezes.iter().map(|freeze| freeze.reason.as_deref()).collect();
+    assert_eq!(reasons, [Some("holidays"), Some("audit \"Q4\""), None]);
+    comes_back(&policy);
 }
 
 /// Every piece of a policy that the guide shows, with around it what it leaves out.

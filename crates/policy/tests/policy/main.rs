@@ -11,7 +11,9 @@ mod documents;
 mod language;
 mod movement;
 mod random;
+mod reached;
 mod tools;
+mod units;
 mod warnings;
 
 use lockgate_package::{AlignedBytes, Digest, Signature};

@@ -54,6 +54,9 @@ version 1 → 1
 route r: changed
   default: 15 % of the units that it matches move
     stable → canary  15 %
+    from                  old      new      advance  differ
+    the beginning         stage 0  stage 0           0 %
+    2026-12-01T09:00:00Z  stage 1  stage 1  25 %     stable → canary 15 %
   default.ramp.stages[0].split.canary: 10 → 25
   default.ramp.stages[0].split.stable: 90 → 75
   default.ramp.stages[1].split.canary: 50 → 60
@@ -110,6 +113,293 @@ route r: changed
   default.split: removed, was {\"a\":90,\"b\":10}
   default.unit: removed, was user",
     );
+}
+
+/// Every boundary in time of either ramp has a line: what the new policy does then, and where the two differ.
+#[test]
+fn ramps_are_compared_over_time() {
+    let approved = RAMP.replace("approved_stage: 1", "approved_stage: 3");
+    let faster = RAMP.replace("approved_stage: 1", "approved_stage: 2").replace("hold: 24h", "hold: 12h");
+    let faster = faster.replace("share: 10,", "share: 20,");
+    check_diff(
+        &approved,
+        &faster,
+        "2026-12-01",
+        "
+version 1 → 1
+route r: changed
+  default: 0 % of the units that it matches move
+    from                  old      new      advance  differ
+    the beginning         stage 0  stage 0           0 %
+    2026-12-01T09:00:00Z  stage 1  stage 1  20 %     stable → canary 10 %
+    2026-12-01T21:00:00Z  stage 1  stage 2  30 %     stable → canary 40 %
+    2026-12-02T09:00:00Z  stage 2  stage 2  0 %      0 %
+    2026-12-04T09:00:00Z  stage 3  stage 2  0 %      canary → stable 50 %
+  default.ramp.approved_stage: 3 → 2
+  default.ramp.stages[0].hold: 1d → 12h
+  default.ramp.stages[0].split.canary: 10 → 20
+  default.ramp.stages[0].split.stable: 90 → 80",
+    );
+    // A pause puts off what comes after it; one without end puts it off for good.
+    let paused = |until: &str| {
+        approved.replace(
+            "stages: [",
+            &format!("pauses: [{{ from: 2026-12-02T00:00:00Z{until} }}]\n        stages: ["),
+        )
+    };
+    let old = bundle(&approved);
+    let table = |source: &str| diff(&old, &bundle(source), 0).routes[0].steps[0].periods.clone();
+    let begins = |source: &str| {
+        let moments = table(source).into_iter().filter_map(|period| period.from);
+        moments.map(|from| (from - millis("2026-12-01")) / 3_600_000).collect::<Vec<_>>()
+    };
+    assert_eq!(begins(&paused(", until: 2026-12-03T00:00:00Z")), [9, 33, 57, 81, 105]);
+    assert_eq!(begins(&paused("")), [9, 33, 81]);
+    // Whatever the table says begins, begins then and not a moment before.
+    let pauses =
+        paused(", until: 2026-12-03T00:00:00Z }, { from: 2026-11-01T00:00:00Z, until: 2026-12-01T12:00:00Z");
+    let new = bundle(&pauses);
+    let mut begun = 0;
+    for period in table(&pauses).iter().filter(|period| period.advancing.is_some_and(|share| share > 0.0)) {
+        let from = period.from.unwrap();
+        let stage = |now| new.decide(&users(1)[0], now, &[]).unwrap().stage;
+        assert_eq!(stage(from - 1).map(|stage| stage + 1), stage(from), "{period:?}");
+        begun += 1;
+    }
+    assert_eq!(begun, 3);
+}
+
+#[test]
+fn steps_are_compared_in_their_time() {
+    let rule = RAMP.replace("name: german,", "name: german, from: 2026-12-01T00:00:00Z,");
+    check_diff(
+        &rule,
+        &rule.replace("2026-12-01T00:00:00Z, if", "2026-12-02T00:00:00Z, until: 2026-12-03T00:00:00Z, if"),
+        "2026-12-10",
+        "
+version 1 → 1
+route r: changed
+  rule german: 100 % of the units that it matches move
+    canary → (next steps)  100 %
+    from                  old           new           advance  differ
+    the beginning         not in force  not in force           0 %
+    2026-12-01T00:00:00Z  canary        not in force  0 %      canary → (next steps) 100 %
+    2026-12-02T00:00:00Z  canary        canary        100 %    0 %
+    2026-12-03T00:00:00Z  canary        not in force  100 %    canary → (next steps) 100 %
+  rules[german].from: 2026-12-01T00:00:00Z → 2026-12-02T00:00:00Z
+  rules[german].until: added, 2026-12-03T00:00:00Z",
+    );
+}
+
+/// Steps that come and go, variants that are disabled, kill switches and other models: what moves units has its figure.
+#[test]
+fn whatever_moves_units_has_a_figure() {
+    let old = "
+lockgate: 1
+layers: { l: {} }
+routes:
+  r:
+    variants: { a: { model: m@1.0.0 }, b: { model: m@2.0.0 } }
+    baseline: a
+    default: { split: { a: 50, b: 50 } }
+";
+    let check = |from: &str, to: &str, expected: &str| {
+        assert_eq!(old.matches(from).count(), 1, "{from}");
+        let text = |old: &str, new: &str| {
+            let text = diff(&bundle(old), &bundle(new), 0).to_string();
+            // What is written otherwise follows.
+            let figures = text.lines().skip(2).take_while(|line| {
+                line.starts_with("    ") || line.contains(": added") || line.contains("move")
+            });
+            figures.map(|line| format!("{}\n", line.trim())).collect::<String>()
+        };
+        assert!(
+            text(old, &old.replace(from, to)).starts_with(expected.trim_start()),
+            "{to}: {}",
+            text(old, &old.replace(from, to))
+        );
+    };
+    let layers = "layers: { l: {} }";
+    check(
+        layers,
+        "layers: { l: {} }\nholdouts: { h: { share: 10 } }",
+        "holdout h: added\n(next steps) → (held out)  10 %\n",
+    );
+    let default = "    default:";
+    let rule = |rest: &str| format!("    rules: [{{ name: x, {rest} }}]\n    default:");
+    let experiment = "experiment: { layer: l, share: 40, split: { a: 50, b: 50 } }";
+    check(default, &rule(experiment), "rule x: added\n(next steps) → a  20 %\n(next steps) → b  20 %\n");
+    check(
+        default,
+        &rule("if: { user: u }, split: { a: 70, b: 30 }"),
+        "rule x: added\n(next steps) → a  70 %\n(next steps) → b  30 %\n",
+    );
+    check(default, &rule("if: { user: u }, serve: b"), "rule x: added\nrules: added");
+    check(
+        "b: { model: m@2.0.0 }",
+        "b: { model: m@2.0.0, enabled: false }",
+        "default: 50 % of the units that it matches move\nb → a  50 %\n",
+    );
+    check(
+        "    baseline: a",
+        "    enabled: false\n    baseline: a",
+        "default: 50 % of the units that it matches move\nb → a  50 %\n",
+    );
+    check(
+        "b: { model: m@2.0.0 }",
+        "b: { model: m@9.0.0 }",
+        "default: 50 % of the units that it matches move\nb m@2.0.0 → b m@9.0.0  50 %\n",
+    );
+
+    // And what goes.
+    let with = old.replace(layers, "layers: { l: {} }\nholdouts: { h: { share: 10 } }");
+    let text = diff(&bundle(&with), &bundle(old), 0).to_string();
+    assert!(text.contains("holdout h: removed\n    (held out) → (next steps)  10 %"), "{text}");
+}
+
+/// A unit that asks for a route that nobody has is not one that stays where it was.
+#[test]
+fn unknown_routes_are_named() {
+    let bundle = bundle(RAMP);
+    let known = RequestContext { user: Some("u".into()), ..RequestContext::new("r") };
+    let contexts = [known, RequestContext::new("s"), RequestContext::new("s")];
+    let units = diff_units(&bundle, &bundle, contexts, 0);
+    assert_eq!(
+        units.to_string(),
+        "units: 0 of 3 are served otherwise (0 %)\n  route s: neither policy has it, and 2 ask for it"
+    );
+}
+
+const SWITCHBACK: &str = "
+lockgate: 1
+routes:
+  r:
+    variants: { a: { model: m@1.0.0 }, b: { model: m@2.0.0 }, c: { model: m@3.0.0 } }
+    baseline: a
+    rules:
+      - { name: turns, unit: user, switchback: { variants: [a, b], start: 2026-01-01T00:00:00Z, window: 4h, washout: 1h, seed: s } }
+    default: { serve: a }
+";
+
+#[test]
+fn switchbacks_are_compared_over_units_and_time() {
+    let old = bundle(SWITCHBACK);
+    let check = |from: &str, to: &str, expected: &str| {
+        assert_eq!(SWITCHBACK.matches(from).count(), 1, "{from}");
+        let source = SWITCHBACK.replace(from, to);
+        let new = bundle_with(&source, CompileOptions { source: false, ..CompileOptions::default() });
+        let text = diff(&old, &new, millis("2026-06-01")).to_string();
+        let text: Vec<&str> = text.lines().skip(2).filter(|line| !line.starts_with("note:")).collect();
+        assert_eq!(text.join("\n"), expected.trim_start_matches('\n'), "{to}");
+    };
+    // The same turns: exact. A quarter of the time is washout, half of the rest goes from one to the other.
+    check(
+        "variants: [a, b]",
+        "variants: [a, c]",
+        "
+  rule turns: 37.5 % of the units and time that it matches move
+    b → c  37.5 %
+    from                  old           new           advance  differ
+    the beginning         not in force  not in force           0 %
+    2026-01-01T00:00:00Z  switchback    switchback             b → c 37.5 %
+    variants: − b + c",
+    );
+    check(
+        "washout: 1h",
+        "washout: 2h",
+        "
+  rule turns: 12.5 % of the units and time that it matches move
+    b → a  12.5 %
+    from                  old           new           advance  differ
+    the beginning         not in force  not in force           0 %
+    2026-01-01T00:00:00Z  switchback    switchback             b → a 12.5 %
+    washout: 1h → 2h",
+    );
+    check(
+        "seed: s",
+        "seed: t",
+        "
+  rule turns: 37.5 % of the units and time that it matches move (expected: they get other turns)
+    a → b  18.75 %
+    b → a  18.75 %
+    from                  old           new           advance  differ
+    the beginning         not in force  not in force           0 %
+    2026-01-01T00:00:00Z  switchback    switchback             37.5 %: a → b 18.75 %, b → a 18.75 %
+    seed: s → t",
+    );
+    check("seed: s", "seed: s, end: 2026-02-01T00:00:00Z", "
+  rule turns: 100 % of the units and time that it matches move
+    a → (next steps)  62.5 %
+    b → (next steps)  37.5 %
+    from                  old           new           advance  differ
+    the beginning         not in force  not in force           0 %
+    2026-01-01T00:00:00Z  switchback    switchback             0 %
+    2026-02-01T00:00:00Z  switchback    not in force           100 %: a → (next steps) 62.5 %, b → (next steps) 37.5 %
+    end: added, 2026-02-01T00:00:00Z");
+}
+
+/// What the comparison expects is what units get, whatever the windows, and where it is exact, each unit gets exactly that.
+#[test]
+fn expected_turns_are_what_units_get() {
+    let base = SWITCHBACK.replace("seed: s", "seed: s, end: 2026-01-09T00:00:00Z");
+    for (from, to) in [
+        ("variants: [a, b]", "variants: [b, a]"),
+        ("variants: [a, b]", "variants: [b, c]"),
+        ("variants: [a, b]", "variants: [c, b, a]"),
+        ("washout: 1h", "washout: 3h"),
+        ("window: 4h", "window: 6h"),
+        ("window: 4h, washout: 1h", "window: 3h"),
+        ("start: 2026-01-01T00", "start: 2026-01-01T04"),
+        ("start: 2026-01-01T00", "start: 2026-01-01T06"),
+        ("seed: s", "seed: t"),
+        ("unit: user", "unit: [user, user_id]"),
+        (
+            "switchback: { variants: [a, b], start: 2026-01-01T00:00:00Z, window: 4h, washout: 1h, seed: s, end: 2026-01-09T00:00:00Z }",
+            "if: { user: { present: true } }, split: { a: 20, b: 80 }",
+        ),
+    ] {
+        let to = to.replace("user_id", "{ attribute: x }");
+        assert_eq!(base.matches(from).count(), 1, "{from}");
+        let source = base.replace(from, &to);
+        let (old, new) = (bundle(&base), bundle(&source));
+        let changes = diff(&old, &new, millis("2026-01-05"));
+        let step = &changes.routes[0].steps[0];
+        let period = step
+            .periods
+            .iter()
+            .find(|period| {
+                period.from.is_some_and(|from| from > millis("2026-01-01") || step.periods.len() == 3)
+                    && period.old == "switchback"
+            })
+            .unwrap();
+        let next = step.periods.iter().find(|other| other.from > period.from).unwrap();
+        // The moments in the middle of every half hour.
+        let times: Vec<i64> =
+            (period.from.unwrap()..next.from.unwrap()).step_by(1_800_000).map(|at| at + 900_000).collect();
+        let mut contexts = users(400);
+        for context in &mut contexts {
+            context.attributes.insert("x".to_owned(), lockgate_policy::Attribute::Text("y".to_owned()));
+        }
+        let mut moved = 0;
+        for context in &contexts {
+            let differing = times.iter().filter(|now| {
+                let variant = |bundle: &lockgate_policy::Bundle| {
+                    bundle.decide(context, **now, &[]).unwrap().variant_index
+                };
+                let name = |bundle: &lockgate_policy::Bundle, place: u32| {
+                    bundle.route_at(0).unwrap().variant(place).unwrap().name.to_owned()
+                };
+                name(&old, variant(&old)) != name(&new, variant(&new))
+            });
+            let differing = differing.count();
+            if !period.rehashed {
+                assert_eq!(differing as f64 / times.len() as f64, period.moved / 100.0, "{to}: {period:?}");
+            }
+            moved += differing;
+        }
+        let found = 100.0 * moved as f64 / (times.len() * contexts.len()) as f64;
+        assert!((found - period.moved).abs() < 1.5, "{to}: {found} % instead of {period:?}");
+    }
 }
 
 #[test]
@@ -269,6 +559,17 @@ fn a_simulation_follows_a_ramp() {
         assert!(svg.contains(part), "{part}");
     }
     assert_eq!(svg.matches("<polygon").count(), 2);
+    // A name too long for its place is cut, and whole where it is pointed at; axes say what they measure.
+    let long = "v".repeat(60);
+    let named = crate::bundle(&RAMP.replace("canary", &long));
+    let cut = format!("{}…", "v".repeat(31));
+    for times in [&times[..1], &times[..]] {
+        let svg = simulate(&named, "r", &users(10), times, &[]).svg();
+        for part in [format!(">{cut}<"), format!("<title>{long}</title>"), ">share of units<".to_owned()] {
+            assert!(svg.contains(&part), "{part}: {svg}");
+        }
+    }
+    assert!(svg.contains(">time (UTC)<"));
     let one = simulate(&bundle, "r", &users(10), &times[..1], &[]);
     assert!(one.svg().contains("stable 100.00 %, expected 100.00 %"));
     assert!(one.to_string().contains("default, stage 0"), "{one}");

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking, in their helpers too")]
 
 mod assignments;
+mod drafts;
 mod imports;
 mod specification;
 
