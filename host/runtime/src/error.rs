@@ -191,6 +191,14 @@ pub enum RuntimeError {
         /// `model@version` of each.
         available: Vec<String>,
     },
+    /// The policy has switched the pinned version off.
+    #[error("version `{version}` of route `{route}` is disabled")]
+    VersionDisabled {
+        /// The route.
+        route: String,
+        /// `model@version`.
+        version: String,
+    },
     /// Several models of the route have the pinned version.
     #[error("version `{version}` of route `{route}` is ambiguous; ask for one of {}", candidates.join(", "))]
     AmbiguousVersion {
@@ -309,6 +317,7 @@ impl RuntimeError {
             Self::NoBundle => "no_bundle",
             Self::UnknownRoute { .. } => "unknown_route",
             Self::UnknownVersion { .. } => "unknown_version",
+            Self::VersionDisabled { .. } => "version_disabled",
             Self::AmbiguousVersion { .. } => "ambiguous_version",
             Self::UnknownPackage { .. } => "unknown_package",
             Self::InvalidInput { .. } => "invalid_input",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lockgate_abi::Reply;
 use lockgate_package::signing::{Accepted, Demands, TrustError};
 use lockgate_package::{AlignedBytes, Digest, Kind, Manifest, Package, Signature, TensorSpec};
-use lockgate_policy::{Bundle, Placement, RouteView, VariantView};
+use lockgate_policy::{Bundle, ListObject, Placement, RouteView, VariantView};
 
 use crate::engine::{Closing, Guest, Guests};
 use crate::worker::{failed, fault};
@@ -25,8 +25,6 @@ pub struct Generation {
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) bundle: Bundle,
-    /// The unit lists that the bundle names, for new instances.
-    pub(crate) lists: Arc<[Vec<u8>]>,
     pub(crate) load: Duration,
 }
 
@@ -168,54 +166,20 @@ pub(crate) fn build(
     contents: Contents,
     mut trust: Option<Trust<'_>>,
 ) -> Result<(Generation, Vec<String>), InstallError> {
-    let demands = demands(trust.as_ref(), newest, contents.bundle.is_some());
-    check_bytes(&demands, &contents)?;
-    let Contents { bundle, lists, packages } = contents;
-    let lists: Arc<[Vec<u8>]> = lists.into_iter().map(|list| list.bytes).collect();
-
-    let mut given = BTreeMap::new();
-    let mut files = BTreeMap::new();
-    for Content { name, bytes } in packages {
-        let package = open(&bytes, &name)?;
-        drop(bytes);
-        files.insert(package.digest(), name);
-        given.insert(package.digest(), package);
-    }
-    ensure_names_are_unique(&given)?;
-
-    let bundle_name = bundle.as_ref().map(|bundle| bundle.name.clone()).unwrap_or_default();
-    let bundle = bundle.map(|bundle| {
-        let aligned = AlignedBytes::copy_of(&bundle.bytes);
-        drop(bundle);
-        let lists = lists.iter().map(|list| AlignedBytes::copy_of(list)).collect();
-        Bundle::load_with(aligned, lists).map_err(|error| InstallError::Bundle(error.to_string()))
-    });
-    let bundle = bundle.transpose()?;
-    let mut unused = Vec::new();
-    if let Some(bundle) = &bundle {
-        demands
-            .check_version(accepted(bundle), bundle.parent())
-            .map_err(|error| InstallError::Untrusted { name: bundle_name.clone(), error: Box::new(error) })?;
-        let needed = needed(bundle, &given, &files)?;
-        given.retain(|digest, package| {
-            let keep = needed.contains(digest);
-            if !keep {
-                unused.push(model_name(&package.manifest().model, &package.manifest().version));
-            }
-            keep
-        });
-        ensure_signatures_fit(bundle, &given)?;
-    }
+    let bundle_name = contents.bundle.as_ref().map(|bundle| bundle.name.clone()).unwrap_or_default();
+    let demands = demands(trust.as_ref(), newest);
+    let Checked { bundle, packages, unused } =
+        Checked::new(contents, &demands, &[Placement::Edge, Placement::Host])?;
 
     let mut models = BTreeMap::new();
-    for (digest, package) in given {
+    for (digest, package) in packages {
         let model = match current.models.get(&digest) {
             Some(model) => Arc::clone(model),
             None => Arc::new(load_model(guests, settings, package)?),
         };
         models.insert(digest, model);
     }
-    let policy = bundle.map(|bundle| load_policy(guests, settings, current, bundle, lists)).transpose()?;
+    let policy = bundle.map(|bundle| load_policy(guests, settings, current, bundle)).transpose()?;
     // The last thing that can fail: what is recorded serves, and what serves is recorded.
     let accepted = policy.as_ref().map(|policy| accepted(&policy.bundle));
     if let (Some(accepted), Some(trust)) = (accepted, &mut trust)
@@ -227,14 +191,70 @@ pub(crate) fn build(
     Ok((Generation { number: current.number.saturating_add(1), policy, models }, unused))
 }
 
+/// A bundle and packages that meet what is demanded of them and fit each other. None of them has been loaded into the core.
+#[derive(Debug)]
+pub struct Checked {
+    /// The bundle, with its unit lists.
+    pub bundle: Option<Bundle>,
+    /// The packages that the bundle needs; without one, all that were given.
+    pub packages: BTreeMap<Digest, Package>,
+    /// Packages that were given but that the bundle does not need, `model@version`.
+    pub unused: Vec<String>,
+}
+
+impl Checked {
+    /// Checks what is to be loaded where the versions with one of the placements `runs` run.
+    ///
+    /// # Errors
+    /// What a loader refuses: a demand that is not met, content that cannot be read, packages that are missing, that are not the
+    /// pinned ones, or that do not fit their routes.
+    pub fn new(contents: Contents, demands: &Demands, runs: &[Placement]) -> Result<Self, InstallError> {
+        check_bytes(demands, &contents)?;
+        let Contents { bundle, lists, packages } = contents;
+        let mut given = BTreeMap::new();
+        let mut files = BTreeMap::new();
+        for Content { name, bytes } in packages {
+            let package = open(&bytes, &name)?;
+            drop(bytes);
+            files.insert(package.digest(), name);
+            given.insert(package.digest(), package);
+        }
+        ensure_names_are_unique(&given)?;
+
+        let bundle_name = bundle.as_ref().map(|bundle| bundle.name.clone()).unwrap_or_default();
+        let bundle = bundle.map(|bundle| {
+            let aligned = AlignedBytes::copy_of(&bundle.bytes);
+            drop(bundle);
+            // Each list is let go of as soon as it is copied: together they may be large.
+            let lists = lists.into_iter().map(|list| AlignedBytes::copy_of(&list.bytes)).collect();
+            Bundle::load_with(aligned, lists).map_err(|error| InstallError::Bundle(error.to_string()))
+        });
+        let bundle = bundle.transpose()?;
+        let mut unused = Vec::new();
+        if let Some(bundle) = &bundle {
+            demands
+                .check_version(accepted(bundle), bundle.parent())
+                .map_err(|error| InstallError::Untrusted { name: bundle_name, error: Box::new(error) })?;
+            let needed = needed(bundle, &given, &files, runs)?;
+            given.retain(|digest, package| {
+                let keep = needed.contains(digest);
+                if !keep {
+                    unused.push(model_name(&package.manifest().model, &package.manifest().version));
+                }
+                keep
+            });
+            ensure_signatures_fit(bundle, &given)?;
+        }
+        Ok(Self { bundle, packages: given, unused })
+    }
+}
+
 /// What is demanded of these contents: what the caller demands, and always that versions rise.
-fn demands(trust: Option<&Trust<'_>>, newest: Option<BundleId>, has_bundle: bool) -> Demands {
+fn demands(trust: Option<&Trust<'_>>, newest: Option<BundleId>) -> Demands {
     let mut demands = trust.map(|trust| trust.demands.clone()).unwrap_or_default();
     let here = newest.map(|BundleId { version, digest }| Accepted { version, digest });
     let is_newer = |here: &Accepted| demands.newest.is_none_or(|known| known.version < here.version);
     demands.newest = here.filter(is_newer).or(demands.newest);
-    // Without a bundle nothing names the digests of the packages, so each must speak for itself.
-    demands.sign_packages |= !has_bundle;
     demands
 }
 
@@ -243,6 +263,9 @@ fn check_bytes(demands: &Demands, contents: &Contents) -> Result<(), InstallErro
         let error = Box::new(TrustError::NoBundle);
         return Err(InstallError::Untrusted { name: "nothing is installed".to_owned(), error });
     }
+    // Without a bundle nothing names the digests of the packages, so each must speak for itself.
+    let sign_packages = demands.sign_packages || contents.bundle.is_none();
+    let demands = Demands { sign_packages, ..demands.clone() };
     let bundle = contents.bundle.iter().map(|content| (Kind::Bundle, content));
     let packages = contents.packages.iter().map(|content| (Kind::Package, content));
     for (kind, Content { name, bytes }) in bundle.chain(packages) {
@@ -278,12 +301,13 @@ fn needed(
     bundle: &Bundle,
     given: &BTreeMap<Digest, Package>,
     files: &BTreeMap<Digest, String>,
+    runs: &[Placement],
 ) -> Result<Vec<Digest>, InstallError> {
     let file = |digest: &Digest| files.get(digest).map_or("the one given", String::as_str);
     let mut needed = Vec::new();
     let mut missing = Vec::new();
     let mut wrong = false;
-    for model in bundle.models().filter(|model| model.placement != Placement::Gpu) {
+    for model in bundle.models().filter(|model| runs.contains(&model.placement)) {
         let name = model_name(model.name, model.version);
         let pinned = model.digest.short();
         let name_of = |package: &Package| {
@@ -395,15 +419,18 @@ fn load_policy(
     settings: &Settings,
     current: &Generation,
     bundle: Bundle,
-    lists: Arc<[Vec<u8>]>,
 ) -> Result<Policy, InstallError> {
     if let Some(policy) = current.policy.as_ref().filter(|policy| policy.bundle.digest() == bundle.digest()) {
-        return Ok(Policy { bundle, lists, load: policy.load });
+        return Ok(Policy { bundle, load: policy.load });
     }
     let name = format!("bundle version {}", bundle.version());
-    let contents = lists.iter().map(Vec::as_slice).chain([bundle.as_bytes()]);
-    let load = try_load(&guests.policy, settings.policy_memory, settings, contents, &name)?;
-    Ok(Policy { bundle, lists, load })
+    let load = try_load(&guests.policy, settings.policy_memory, settings, policy_contents(&bundle), &name)?;
+    Ok(Policy { bundle, load })
+}
+
+/// What an instance of the policy module is loaded with: the unit lists, then the bundle that names them.
+pub(crate) fn policy_contents(bundle: &Bundle) -> impl Iterator<Item = &[u8]> {
+    bundle.list_objects().iter().map(ListObject::as_bytes).chain([bundle.as_bytes()])
 }
 
 /// Loads into an instance of its own, which is dropped again; returns how long that took.

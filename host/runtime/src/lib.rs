@@ -57,7 +57,7 @@ mod stats;
 mod worker;
 
 pub use error::{BuildError, InstallError, RuntimeError};
-pub use generation::{Generation, Installed, InstalledModel};
+pub use generation::{Checked, Generation, Installed, InstalledModel};
 pub use install::{Content, Contents, Trust};
 pub use lockgate_package::signing::{Accepted, Demands, ExpectedParent, TrustError};
 pub use lockgate_package::{Datatype, Digest, Engine, Tensor};

@@ -500,7 +500,7 @@ fn work(shared: &Arc<Shared>) {
 
 /// The shadows' thread: it has instances of its own and answers nobody.
 fn run_shadows(shared: &Arc<Shared>) {
-    let mut worker = Worker::new(Arc::clone(shared));
+    let mut worker = Worker::for_shadows(Arc::clone(shared));
     loop {
         match shared.shadows.queue.pop(worker.generation()) {
             Next::Closed => return,

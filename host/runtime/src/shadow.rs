@@ -1,6 +1,6 @@
 //! Shadows: versions that get a copy of a request after it was answered, and whose outputs are compared with what was
-//! served. They have a thread and instances of their own, so a shadow that loops, traps or eats memory delays nobody. What a shadow
-//! says is counted and never returned.
+//! served. They have a thread and instances of their own, so a shadow that loops, traps or eats memory delays nobody; nor do its faults
+//! count towards the quarantine of a package that serves elsewhere. What a shadow says is counted and never returned.
 //!
 //! The policy bounds each shadow: so many requests a second, so many at once, so many bytes, so much time. A copy beyond a
 //! bound is dropped, and the drop is counted by its cause.

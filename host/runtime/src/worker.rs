@@ -12,7 +12,7 @@ use lockgate_package::{Digest, Tensor, TensorView};
 use lockgate_policy::{Attribute, Bundle, Placement, Reason, RouteView, Step, VariantView};
 
 use crate::engine::{CallFailure, Guest, Instance};
-use crate::generation::{Generation, InstalledModel, Policy};
+use crate::generation::{Generation, InstalledModel, Policy, policy_contents};
 use crate::rows::{self, Part};
 use crate::runtime::Shared;
 use crate::shadow::{Admitted, Copied, ShadowCopy};
@@ -48,6 +48,8 @@ pub(crate) struct Worker {
     /// Where requests are written, kept from call to call.
     request: Vec<u8>,
     calls: u64,
+    /// Whether somebody waits for what its instances say.
+    answers: bool,
 }
 
 struct LoadedModel {
@@ -67,7 +69,20 @@ struct Predicted {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let generation = Arc::new(Generation::empty());
-        Self { shared, generation, policy: None, models: Vec::new(), request: Vec::new(), calls: 0 }
+        Self {
+            shared,
+            generation,
+            policy: None,
+            models: Vec::new(),
+            request: Vec::new(),
+            calls: 0,
+            answers: true,
+        }
+    }
+
+    /// A worker for shadows. What a package does as a shadow is never held against it where it serves.
+    pub(crate) fn for_shadows(shared: Arc<Shared>) -> Self {
+        Self { answers: false, ..Self::new(shared) }
     }
 
     /// The generation that this worker serves.
@@ -301,6 +316,7 @@ impl Worker {
             }
         }
         let variant = generation.pinned(&route, version)?;
+        ensure_enabled(&route, &variant)?;
         let version = ServedVersion {
             variant: None,
             model: variant.model.to_owned(),
@@ -439,14 +455,13 @@ impl Worker {
         }
     }
 
-    /// Makes an instance of the policy module: the unit lists go in first, then the bundle.
+    /// Makes an instance of the policy module.
     fn load_policy(&self, policy: &Policy) -> Result<Instance, RuntimeError> {
         let guest = &self.shared.guests.policy;
         let mut instance = self.instance(guest, self.shared.settings.policy_memory, guest.name)?;
-        for list in policy.lists.iter() {
-            self.hand_over(guest, &mut instance, list, guest.name)?;
+        for bytes in policy_contents(&policy.bundle) {
+            self.hand_over(guest, &mut instance, bytes, guest.name)?;
         }
-        self.hand_over(guest, &mut instance, policy.bundle.as_bytes(), guest.name)?;
         Ok(instance)
     }
 
@@ -494,7 +509,8 @@ impl Worker {
     fn blame(&self, package: &Digest, error: &RuntimeError, ran: Duration) {
         let looped =
             matches!(error, RuntimeError::DeadlineExceeded { .. }) && ran >= self.shared.settings.slow_call;
-        if (error.is_fault() || looped)
+        if self.answers
+            && (error.is_fault() || looped)
             && self.shared.faults.record(*package, Instant::now(), &self.shared.settings)
         {
             tracing::error!(package = %package.short(), "package quarantined");
@@ -515,6 +531,21 @@ impl Worker {
             self.models.swap_remove(index);
         }
     }
+}
+
+/// A caller who names a version goes past the policy's rules, and not past its kill switches: what serves nobody is not run.
+fn ensure_enabled(route: &RouteView<'_>, pinned: &VariantView<'_>) -> Result<(), RuntimeError> {
+    let is_it = |variant: &VariantView<'_>| variant.digest == pinned.digest;
+    let serves = if route.enabled() {
+        route.variants().any(|variant| is_it(&variant) && variant.enabled)
+    } else {
+        is_it(&route.baseline())
+    };
+    if serves {
+        return Ok(());
+    }
+    let version = crate::generation::model_name(pinned.model, pinned.version);
+    Err(RuntimeError::VersionDisabled { route: route.name().to_owned(), version })
 }
 
 /// What the policy said.

@@ -23,7 +23,19 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// The text of a file.
 pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
-    String::from_utf8(read(path)?).map_err(|_| Failure::new(format!("{} is not UTF-8 text", path.display())))
+    String::from_utf8(read(path)?).map_err(|error| {
+        let (bytes, place) = (error.as_bytes(), error.utf8_error().valid_up_to());
+        let file = path.display();
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            let failure = Failure::new(format!("{file} is not UTF-8 text but UTF-16"));
+            return failure.hint("save it as UTF-8");
+        }
+        let before = bytes.get(..place).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Failure::new(format!(
+            "{file} is not UTF-8 text: line {line} has a byte that is no part of any letter"
+        ))
+    })
 }
 
 /// The packages in a folder, sorted by file name: files with the extension, and files that begin as an envelope does. What else
@@ -89,10 +101,15 @@ pub(crate) fn write_object(path: &Path, bytes: &[u8]) -> Result<Written, Failure
     if std::fs::read(path).is_ok_and(|existing| existing == bytes) {
         return Ok(Written::Unchanged);
     }
+    create_folder_of(path)?;
+    write_immutable(path, bytes)
+}
+
+/// Makes the folder of a file, and those around it, where they are not there yet.
+pub(crate) fn create_folder_of(path: &Path) -> Result<(), Failure> {
     let folder = folder_of(path);
     std::fs::create_dir_all(folder)
-        .map_err(|error| Failure::new(format!("cannot create {}: {error}", folder.display())))?;
-    write_immutable(path, bytes)
+        .map_err(|error| Failure::new(format!("cannot create {}: {error}", folder.display())))
 }
 
 /// Whether two files are the same, or the same content with other signatures: those in the existing file stay.

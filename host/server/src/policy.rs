@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lockgate_package::{AlignedBytes, Digest, Package};
+use lockgate_package::signing::TrustError;
+use lockgate_package::{AlignedBytes, Digest, Kind, Package};
 use lockgate_policy::{Bundle, CompileOptions, Compiled, Diagnostics, ListObject, PackageRef, Policy};
 
 use crate::failure::Failure;
 use crate::files;
+use crate::trust::{Gate, untrusted};
 
 /// A package file, opened.
 #[derive(Debug)]
@@ -22,35 +24,23 @@ pub(crate) struct PackageFile {
     pub(crate) load: std::time::Duration,
 }
 
-/// Opens a package file.
-pub(crate) fn open_package(path: &Path) -> Result<PackageFile, Failure> {
-    open_admitted(path, &|_, _| Ok(()))
-}
-
-/// What may refuse a file before anything in it is believed.
-pub(crate) type Admit<'a> = dyn Fn(&Path, &[u8]) -> Result<(), Failure> + 'a;
-
-fn open_admitted(path: &Path, admit: &Admit<'_>) -> Result<PackageFile, Failure> {
+/// Opens a package file, if it may pass.
+pub(crate) fn open_package(path: &Path, gate: &Gate) -> Result<PackageFile, Failure> {
     let started = std::time::Instant::now();
     let bytes = files::read(path)?;
-    admit(path, &bytes)?;
+    gate.admit(path, &bytes, Kind::Package)?;
     let package = Package::open(AlignedBytes::copy_of(&bytes))
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
     Ok(PackageFile { path: path.to_owned(), bytes, package, load: started.elapsed() })
 }
 
-/// Opens every package in a folder, with a progress bar where somebody watches.
-pub(crate) fn open_packages(folder: &Path) -> Result<Vec<PackageFile>, Failure> {
-    open_packages_admitted(folder, &|_, _| Ok(()))
-}
-
-/// The same, unless one is not admitted.
-pub(crate) fn open_packages_admitted(folder: &Path, admit: &Admit<'_>) -> Result<Vec<PackageFile>, Failure> {
+/// Opens every package in a folder, unless one may not pass, with a progress bar where somebody watches.
+pub(crate) fn open_packages(folder: &Path, gate: &Gate) -> Result<Vec<PackageFile>, Failure> {
     let paths = files::packages_in(folder)?;
     let progress = crate::output::progress(paths.len(), "opening packages");
     let mut packages = Vec::with_capacity(paths.len());
     for path in &paths {
-        packages.push(open_admitted(path, admit)?);
+        packages.push(open_package(path, gate)?);
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -63,8 +53,8 @@ pub(crate) fn package_refs(packages: &[PackageFile]) -> Vec<PackageRef> {
 }
 
 /// What compiling needs to know of the packages in a folder, if one is named.
-pub(crate) fn packages(folder: Option<&Path>) -> Result<Vec<PackageRef>, Failure> {
-    folder.map_or(Ok(Vec::new()), |folder| Ok(package_refs(&open_packages(folder)?)))
+pub(crate) fn packages(folder: Option<&Path>, gate: &Gate) -> Result<Vec<PackageRef>, Failure> {
+    folder.map_or(Ok(Vec::new()), |folder| Ok(package_refs(&open_packages(folder, gate)?)))
 }
 
 /// The folder of unit lists beside a bundle. Its files are named by what they hold, so several bundles share it, and a list that stays
@@ -76,7 +66,7 @@ pub(crate) fn object_path(path: &Path, digest: &Digest) -> PathBuf {
     path.with_file_name(OBJECTS).join(format!("{digest}.{}", files::LIST_EXTENSION))
 }
 
-/// The objects that the bundle at `path` needs, each with its file.
+/// The objects that the bundle at `path` needs, each with its file. They are sound, and those that the bundle names.
 pub(crate) fn read_objects(path: &Path, bytes: &[u8]) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
     let needed = Bundle::required_objects(bytes)
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
@@ -90,24 +80,32 @@ pub(crate) fn read_objects(path: &Path, bytes: &[u8]) -> Result<Vec<(PathBuf, Ve
             )));
         }
         let bytes = files::read(&file)?;
+        // A damaged list is named by its file, which is more than its digest would say.
+        let list = ListObject::open(AlignedBytes::copy_of(&bytes))
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+        if list.digest() != *digest {
+            let found =
+                TrustError::WrongPin { what: Kind::UnitList.name(), found: list.digest(), expected: *digest };
+            return Err(untrusted(&file, &found).hint(format!(
+                "{} needs the list that the file is named after; `lockgate policy compile` writes both",
+                path.display()
+            )));
+        }
         Ok((file, bytes))
     };
     needed.iter().map(read).collect()
 }
 
-/// Opens a bundle file with the unit lists beside it.
-pub(crate) fn open_bundle(path: &Path) -> Result<Bundle, Failure> {
-    load_bundle(path, &files::read(path)?)
+/// Opens a bundle file with the unit lists beside it, if it may pass.
+pub(crate) fn open_bundle(path: &Path, gate: &Gate) -> Result<Bundle, Failure> {
+    let bytes = files::read(path)?;
+    gate.admit_bundle(path, &bytes)?;
+    load_bundle(path, &bytes)
 }
 
 /// Opens a bundle whose file has been read already.
 pub(crate) fn load_bundle(path: &Path, bytes: &[u8]) -> Result<Bundle, Failure> {
     let objects = read_objects(path, bytes)?;
-    // A damaged list is named by its file, which is more than its digest would say.
-    for (file, bytes) in &objects {
-        ListObject::open(AlignedBytes::copy_of(bytes))
-            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
-    }
     let objects = objects.iter().map(|(_, bytes)| AlignedBytes::copy_of(bytes)).collect();
     Bundle::load_with(AlignedBytes::copy_of(bytes), objects)
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))
@@ -121,34 +119,22 @@ pub(crate) fn check_source(path: &Path, text: &str) -> Result<Policy, Diagnostic
 
 /// The units of the files that a policy names, which lie beside the source unless they have absolute paths.
 pub(crate) fn read_lists(source: &Path, policy: &Policy) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-    let folder = source.parent().unwrap_or(Path::new(""));
     let read = |name: &str| {
-        let path = folder.join(name);
-        let units = read_units(&path)
+        let units = read_units(&list_path(source, name))
             .map_err(|failure| failure.hint(format!("{} names it as a list of units", source.display())))?;
         Ok((name.to_owned(), units))
     };
     policy.list_files().into_iter().map(read).collect()
 }
 
+/// Where the list of units lies that the policy source at `source` calls `name`.
+pub(crate) fn list_path(source: &Path, name: &str) -> PathBuf {
+    source.parent().unwrap_or(Path::new("")).join(name)
+}
+
 /// The units of a file, one a line.
 fn read_units(path: &Path) -> Result<Vec<String>, Failure> {
-    let bytes = files::read(path)?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let mut units = Vec::new();
-    let lines = bytes.split(|byte| *byte == b'\n');
-    for (line, number) in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).zip(1_u64..) {
-        let at = |what: &str| Failure::new(format!("{}:{number}: {what}", path.display()));
-        let unit = std::str::from_utf8(line).map_err(|_| at("this line is not UTF-8 text"))?;
-        if unit.is_empty() {
-            continue;
-        }
-        if unit.trim() != unit {
-            return Err(at("this unit begins or ends with white space, which would count; remove it"));
-        }
-        units.push(unit.to_owned());
-    }
-    Ok(units)
+    lockgate_policy::parse_list(&path.display().to_string(), &files::read(path)?).map_err(failure)
 }
 
 /// How a policy source becomes a bundle. Nothing of it concerns a file that is a bundle already.
@@ -168,12 +154,14 @@ impl<'a> How<'a> {
     }
 }
 
-/// A compiled bundle from a file, or compiled from the source in it.
-pub(crate) fn open(path: &Path, how: &How<'_>) -> Result<Bundle, Failure> {
+/// A compiled bundle from a file, or compiled from the source in it, if the file may pass.
+pub(crate) fn open(path: &Path, how: &How<'_>, gate: &Gate) -> Result<Bundle, Failure> {
     let bytes = files::read(path)?;
     if bytes.starts_with(files::MAGIC) {
+        gate.admit_bundle(path, &bytes)?;
         return load_bundle(path, &bytes);
     }
+    gate.admit_source(path)?;
     let (policy, lists) = read_source(path, bytes)?;
     load_compiled(&compile_source(&policy, &lists, how)?)
 }
@@ -221,7 +209,7 @@ pub(crate) fn failure(diagnostics: Diagnostics) -> Failure {
     match all.len().checked_sub(shown.len()) {
         None | Some(0) => failure,
         Some(more) => {
-            failure.hint(format!("{more} more problems; `lockgate policy check --json` lists them all"))
+            failure.hint(format!("this is not all: `lockgate policy check` shows the other {more} as well"))
         }
     }
 }
@@ -244,7 +232,7 @@ mod tests {
             ["alice", "Zo\u{eb}", "# 1"]
         );
         assert_eq!(read(b"").unwrap(), [""; 0]);
-        assert_eq!(read(b"a\n\xff\n").unwrap_err(), "units.txt:2: this line is not UTF-8 text");
-        assert!(read(b"a\nb \n").unwrap_err().starts_with("units.txt:2: this unit begins or ends"));
+        assert_eq!(read(b"a\n\xff\n").unwrap_err(), "units.txt:2:1: this line is not UTF-8 text");
+        assert!(read(b"a\nb \n").unwrap_err().starts_with("units.txt:2:1: this unit begins or ends"));
     }
 }

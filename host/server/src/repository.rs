@@ -1,16 +1,16 @@
 //! What is served: the policy and the packages, from files into the runtime.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lockgate_package::{Digest, Kind};
 use lockgate_policy::{Compiled, Object, PackageRef, RouteView};
-use lockgate_runtime::{Content, Contents, Demands, InstallError, Installed, Runtime, Trust, TrustError};
+use lockgate_runtime::{Content, Contents, InstallError, Installed, Runtime, Trust};
 
 use crate::failure::Failure;
-use crate::trust::TrustSettings;
+use crate::trust::{Gate, TrustSettings};
 use crate::{files, policy};
 
 /// The files and how reading them went. A load that fails leaves what was installed before.
@@ -71,16 +71,13 @@ impl Repository {
         runtime: &Runtime,
         reads: &mut BTreeMap<Digest, Duration>,
     ) -> Result<Installed, Failure> {
-        let demands = self.trust.demands()?;
-        let admit = |path: &Path, bytes: &[u8]| {
-            demands.check_bytes(bytes, Kind::Package).map_err(|error| untrusted(path, &error))
-        };
+        let gate = self.trust.gate(|_| true)?;
         let packages = match &self.packages {
-            Some(folder) => policy::open_packages_admitted(folder, &admit)?,
+            Some(folder) => policy::open_packages(folder, &gate)?,
             None => Vec::new(),
         };
         reads.extend(packages.iter().map(|file| (file.package.digest(), file.load)));
-        let (bundle, lists) = self.bundle(runtime, &demands, &policy::package_refs(&packages))?;
+        let (bundle, lists) = self.bundle(runtime, &gate, &policy::package_refs(&packages))?;
         let named = |file: policy::PackageFile| Content::new(file.path.display().to_string(), file.bytes);
         let contents = Contents {
             bundle: Some(Content::new(self.policy.display().to_string(), bundle)),
@@ -88,7 +85,7 @@ impl Repository {
             packages: packages.into_iter().map(named).collect(),
         };
         let mut record = |accepted| self.trust.record(accepted);
-        let trust = Trust { demands, record: &mut record };
+        let trust = Trust { demands: gate.into_demands(), record: &mut record };
         runtime.install_contents(contents, Some(trust)).map_err(|error| install_failure(&error))
     }
 
@@ -97,25 +94,17 @@ impl Repository {
     fn bundle(
         &self,
         runtime: &Runtime,
-        demands: &Demands,
+        gate: &Gate,
         packages: &[PackageRef],
     ) -> Result<(Vec<u8>, Vec<Content>), Failure> {
         let bytes = files::read(&self.policy)?;
         if bytes.starts_with(files::MAGIC) {
-            demands.check_bytes(&bytes, Kind::Bundle).map_err(|error| untrusted(&self.policy, &error))?;
+            gate.admit(&self.policy, &bytes, Kind::Bundle)?;
             let objects = policy::read_objects(&self.policy, &bytes)?.into_iter();
             let lists = objects.map(|(file, bytes)| Content::new(file.display().to_string(), bytes));
             return Ok((bytes, lists.collect()));
         }
-        if let Some(setting) = self.trust.needs_a_bundle() {
-            let code = if setting == "trust" { "unsigned" } else { "not_compiled" };
-            return Err(Failure::new(format!(
-                "{}: expected a compiled bundle, because `{setting}` is set; this is no bundle, and what is compiled on loading cannot be signed",
-                self.policy.display()
-            ))
-            .code(code)
-            .hint("`lockgate policy compile` makes a bundle, `lockgate keys sign` signs it"));
-        }
+        gate.admit_source(&self.policy)?;
         let (source, lists) = policy::read_source(&self.policy, bytes)?;
         let compile = |version| {
             let how = policy::How { version, packages, base: None, stand_ins: false };
@@ -142,11 +131,6 @@ pub(crate) fn install_failure(error: &InstallError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-/// How a file is refused that is not trusted.
-pub(crate) fn untrusted(path: &Path, error: &TrustError) -> Failure {
-    Failure::new(format!("{}: {error}", path.display())).code(error.code()).hint(error.hint())
 }
 
 /// The versions of a route, each once, in the order of its variants.

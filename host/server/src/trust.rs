@@ -3,8 +3,11 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use lockgate_package::signing::{Accepted, Demands, ExpectedParent, PublicKey, TrustedKey, TrustedKeys};
+use lockgate_package::signing::{
+    Accepted, Demands, ExpectedParent, PublicKey, Signed, TrustError, TrustedKey, TrustedKeys,
+};
 use lockgate_package::{Digest, Kind};
+use lockgate_policy::Bundle;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{RequiredSignatures, Settings};
@@ -39,8 +42,8 @@ impl TrustSettings {
         }
     }
 
-    /// The setting that makes demands that a policy source cannot meet, if any does.
-    pub(crate) fn needs_a_bundle(&self) -> Option<&'static str> {
+    /// The settings that make demands that a policy source cannot meet.
+    fn need_a_bundle(&self) -> impl Iterator<Item = &'static str> {
         let demanding = [
             ("trust", self.keys.is_some()),
             ("pin", self.pin.is_some()),
@@ -48,11 +51,16 @@ impl TrustSettings {
             ("require_parent", self.require_parent),
             ("trust_state", self.state.is_some()),
         ];
-        demanding.into_iter().find(|(_, is_set)| *is_set).map(|(name, _)| name)
+        demanding.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name)
     }
 
-    /// What is demanded now.
-    pub(crate) fn demands(&self) -> Result<Demands, Failure> {
+    /// What is demanded now. Policy sources are refused for the settings that `counts` names.
+    pub(crate) fn gate(&self, counts: impl Fn(&str) -> bool) -> Result<Gate, Failure> {
+        let refuses_sources = self.need_a_bundle().find(|setting| counts(setting));
+        Ok(Gate { demands: self.demands()?, refuses_sources, package: None })
+    }
+
+    fn demands(&self) -> Result<Demands, Failure> {
         Ok(Demands {
             keys: self.keys.as_deref().map(read_keys).transpose()?,
             sign_packages: self.keys.is_some() && self.sign_packages,
@@ -72,6 +80,76 @@ impl TrustSettings {
             .as_ref()
             .map_or(Ok(()), |state| state.write(accepted).map_err(|failure| failure.to_string()))
     }
+}
+
+/// What one load demands of its files. The default lets everything through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate {
+    demands: Demands,
+    /// The setting because of which a policy source is refused.
+    refuses_sources: Option<&'static str>,
+    /// The only package that may pass.
+    package: Option<Digest>,
+}
+
+impl Gate {
+    /// For a package that no bundle vouches for: one of these keys must have signed it, and it must be the pinned one.
+    pub(crate) fn for_package(keys: Option<&Path>, pin: Option<Digest>) -> Result<Self, Failure> {
+        let demands =
+            Demands { keys: keys.map(read_keys).transpose()?, sign_packages: true, ..Demands::default() };
+        Ok(Self { demands, refuses_sources: None, package: pin })
+    }
+
+    /// The demands that every bundle must meet, whatever replaces it.
+    pub(crate) fn signatures(&self) -> Self {
+        let Demands { keys, sign_packages, .. } = self.demands.clone();
+        Self {
+            demands: Demands { keys, sign_packages, ..Demands::default() },
+            refuses_sources: self.refuses_sources,
+            package: None,
+        }
+    }
+
+    pub(crate) fn into_demands(self) -> Demands {
+        self.demands
+    }
+
+    /// Checks the bytes of a bundle's or package's file before anything in them is believed.
+    pub(crate) fn admit(&self, path: &Path, bytes: &[u8], kind: Kind) -> Result<(), Failure> {
+        self.demands.check_bytes(bytes, kind).map_err(|error| untrusted(path, &error))?;
+        let Some(expected) = self.package.filter(|_| kind == Kind::Package) else { return Ok(()) };
+        let found = Signed::read(bytes).map_err(|error| untrusted(path, &error.into()))?.digest();
+        if found == expected {
+            return Ok(());
+        }
+        Err(untrusted(path, &TrustError::WrongPin { what: kind.name(), found, expected }))
+    }
+
+    /// Checks a bundle that nothing checks later: its bytes, its version and its parent.
+    pub(crate) fn admit_bundle(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        self.admit(path, bytes, Kind::Bundle)?;
+        let header =
+            Bundle::header(bytes).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        let found = Accepted { version: header.version, digest: header.digest };
+        self.demands.check_version(found, header.parent).map_err(|error| untrusted(path, &error))
+    }
+
+    /// Refuses a policy source where a demand needs a bundle.
+    pub(crate) fn admit_source(&self, path: &Path) -> Result<(), Failure> {
+        let Some(setting) = self.refuses_sources else { return Ok(()) };
+        let code = if setting == "trust" { "unsigned" } else { "not_compiled" };
+        Err(Failure::new(format!(
+            "{}: expected a compiled bundle, because `{setting}` is set; this is no bundle, and what is compiled on loading cannot be signed",
+            path.display()
+        ))
+        .code(code)
+        .hint("`lockgate policy compile` makes a bundle, `lockgate keys sign` signs it"))
+    }
+}
+
+/// How a file is refused that is not trusted.
+pub(crate) fn untrusted(path: &Path, error: &TrustError) -> Failure {
+    Failure::new(format!("{}: {error}", path.display())).code(error.code()).hint(error.hint())
 }
 
 /// The newest bundle ever accepted, in a file that outlives the process.

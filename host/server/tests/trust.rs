@@ -420,3 +420,318 @@ fn tampered_files_are_never_accepted() {
         assert!(error.starts_with("error[malformed]: bad.lgb: "), "{error}");
     }
 }
+
+/// Commands that load a bundle, each with what it needs besides.
+const LOADING: [&[&str]; 8] = [
+    &["decide", "FILE", "--route", "direction"],
+    &["policy", "explain", "FILE", "--route", "direction"],
+    &["policy", "test", "FILE", "--cases", "cases.yaml"],
+    &["policy", "diff", "policy.lgb", "FILE"],
+    &["policy", "diff", "FILE", "policy.lgb"],
+    &["policy", "simulate", "FILE", "--route", "direction", "--users", "3"],
+    &["policy", "simulate", "FILE", "--route", "direction", "--users", "3", "--approve", "1"],
+    &["policy", "source", "FILE"],
+];
+
+fn loading<'a>(command: &[&'a str], file: &'a str, demands: &[&'a str]) -> Vec<&'a str> {
+    let words = command.iter().map(|word| if *word == "FILE" { file } else { word });
+    words.chain(demands.iter().copied()).collect()
+}
+
+#[test]
+fn commands_that_load_bundles_refuse_what_is_not_trusted() {
+    let folder = Folder::prepared();
+    let (release, models) = (folder.id("release.pem"), folder.id("models.pem"));
+    folder.write(
+        "cases.yaml",
+        "cases: [{ name: a, context: { route: direction }, expect: { variant: only } }]\n",
+    );
+    for (version, parent) in [("2", "policy.lgb"), ("3", "2.lgb")] {
+        let target = format!("{version}.lgb");
+        let options = ["--packages", ".", "--bundle-version", version, "--parent", parent, "-o", &target];
+        folder.succeed(&[&["policy", "compile", "policy.yaml"], &options[..]].concat());
+    }
+    folder.write("unsigned.lgb", folder.read("2.lgb"));
+    for (file, key) in [("policy.lgb", "release.pem"), ("2.lgb", "release.pem"), ("3.lgb", "models.pem")] {
+        folder.sign(key, file);
+    }
+    let good = folder.read("2.lgb");
+    let content = usize::try_from(u64::from_le_bytes(good[24..32].try_into().unwrap())).unwrap();
+    let flip = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    folder.write("content.lgb", flip(content / 2));
+    folder.write("signature.lgb", flip(good.len() - 1));
+    let digest = |file: &str| folder.digest(file);
+    let state = |version: u64, digest: &str| {
+        format!("{{\"lockgate_trust_state\": 1, \"version\": {version}, \"digest\": \"{digest}\"}}")
+    };
+    folder.write("older.json", state(1, &digest("policy.lgb")));
+    folder.write("newer.json", state(9, &"7".repeat(64)));
+    folder.write("other.json", state(2, &"7".repeat(64)));
+    folder.write("broken.json", "{}");
+    let (two, other) = (digest("2.lgb"), "0".repeat(64));
+    let short = &two[..12];
+
+    // What is demanded, of which file, the code, and a part of the message; the old bundle of a difference needs signatures alone.
+    let release_only = &["--trust", "release.pub.pem"][..];
+    let signatures: &[(&[&str], &str, &str, String)] = &[
+        (
+            release_only,
+            "unsigned.lgb",
+            "unsigned",
+            format!(
+                "the policy bundle sha256:{short} is not signed; expected a signature by {release} (release)"
+            ),
+        ),
+        (
+            release_only,
+            "3.lgb",
+            "unknown_key",
+            format!(
+                "is signed by {models}, which is not trusted; expected a signature by {release} (release)"
+            ),
+        ),
+        (
+            release_only,
+            "signature.lgb",
+            "bad_signature",
+            format!(
+                "the policy bundle sha256:{short} has a signature by the trusted key {release} (release) that does not verify"
+            ),
+        ),
+        (release_only, "content.lgb", "malformed", "the policy bundle is damaged".to_owned()),
+        (
+            release_only,
+            "policy.yaml",
+            "unsigned",
+            "expected a compiled bundle, because `trust` is set".to_owned(),
+        ),
+    ];
+    let versions: &[(&[&str], &str, &str, String)] = &[
+        (
+            &["--min-version", "3"],
+            "2.lgb",
+            "below_min_version",
+            "has version 2, expected 3 or higher".to_owned(),
+        ),
+        (
+            &["--trust-state", "newer.json"],
+            "2.lgb",
+            "older_version",
+            "which is older than version 9 (sha256:777777777777), which was accepted before".to_owned(),
+        ),
+        (
+            &["--trust-state", "other.json"],
+            "2.lgb",
+            "version_conflict",
+            format!("has version 2 but is sha256:{short}, accepted as version 2 was sha256:777777777777"),
+        ),
+        (
+            &["--trust-state", "broken.json"],
+            "2.lgb",
+            "trust_state",
+            "broken.json: this is no trust state: ".to_owned(),
+        ),
+        (
+            &["--trust-state", "older.json", "--require-parent", "true"],
+            "3.lgb",
+            "wrong_parent",
+            format!(
+                "version 3 replaces sha256:{two}, expected it to replace sha256:{}",
+                digest("policy.lgb")
+            ),
+        ),
+        (
+            &["--pin", &other],
+            "2.lgb",
+            "wrong_pin",
+            format!("the policy bundle is sha256:{two}, pinned is sha256:{other}"),
+        ),
+        (
+            &["--pin", &two],
+            "policy.yaml",
+            "not_compiled",
+            "expected a compiled bundle, because `pin` is set".to_owned(),
+        ),
+    ];
+    for command in LOADING {
+        let is_old = command.get(2) == Some(&"FILE") && command[1] == "diff";
+        let demands = if is_old { [].iter() } else { versions.iter() };
+        for (demand, file, code, text) in signatures.iter().chain(demands) {
+            if command[1] == "source" && *file == "policy.yaml" {
+                // It takes bundles alone, whatever is demanded.
+                assert!(
+                    folder
+                        .refuse(&loading(command, file, demand))
+                        .starts_with("error[malformed]: policy.yaml: ")
+                );
+                continue;
+            }
+            let error = folder.refuse(&loading(command, file, demand));
+            let named = if *code == "trust_state" { String::new() } else { format!("{file}: ") };
+            assert!(
+                error.starts_with(&format!("error[{code}]: {named}")),
+                "{command:?} {demand:?} {file}: {error}"
+            );
+            assert!(
+                error.contains(text) && error.contains("\nhint: "),
+                "{command:?} {demand:?} {file}: {error}"
+            );
+        }
+        // All demands at once, met.
+        let met = ["--trust", "release.pub.pem", "--trust-state", "older.json", "--min-version", "1"];
+        folder.succeed(&loading(command, "2.lgb", &met));
+        if !command.contains(&"diff") {
+            folder.succeed(&loading(command, "2.lgb", &["--pin", &two, "--require-parent", "true"]));
+        }
+    }
+    assert_eq!(
+        folder.read("older.json"),
+        state(1, &digest("policy.lgb")).into_bytes(),
+        "looking is not accepting"
+    );
+
+    // A key that is removed was good a moment ago.
+    std::fs::create_dir(folder.path("trusted")).unwrap();
+    for key in ["release.pub.pem", "models.pub.pem"] {
+        std::fs::copy(folder.path(key), folder.path(&format!("trusted/{key}"))).unwrap();
+    }
+    let trusted = ["--trust", "trusted"];
+    folder.succeed(&loading(LOADING[0], "2.lgb", &trusted));
+    std::fs::remove_file(folder.path("trusted/release.pub.pem")).unwrap();
+    let error = folder.refuse(&loading(LOADING[0], "2.lgb", &trusted));
+    assert!(error.starts_with("error[unknown_key]: 2.lgb: "), "{error}");
+    folder.write("trusted/trust.toml", "[[keys]]\nfile = \"models.pub.pem\"\nsigns = [\"packages\"]\n");
+    let error = folder.refuse(&loading(LOADING[0], "3.lgb", &trusted));
+    assert!(error.starts_with("error[key_not_allowed]: 3.lgb: "), "{error}");
+}
+
+#[test]
+fn demands_on_commands_come_from_the_environment_and_the_file_too() {
+    let folder = Folder::prepared();
+    folder.sign("models.pem", "policy.lgb");
+    let decide = LOADING[0];
+    let run = |command: &[&str], variable: Option<(&str, &str)>| {
+        let output = Command::new(env!("CARGO_BIN_EXE_lockgate"))
+            .args(command)
+            .envs(variable)
+            .current_dir(folder.0.path())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let refused = |(code, error): (i32, String), expected: &str| {
+        assert_eq!(code, 1, "{error}");
+        assert!(error.starts_with(&format!("error[{expected}]: ")), "{error}");
+    };
+    let release = Some(("LOCKGATE_TRUST", "release.pub.pem"));
+    let models = Some(("LOCKGATE_TRUST", "models.pub.pem"));
+    refused(run(&loading(decide, "policy.lgb", &[]), release), "unknown_key");
+    assert_eq!(run(&loading(decide, "policy.lgb", &[]), models), (0, String::new()));
+    // A flag is stronger than the environment, and the environment than the file.
+    assert_eq!(
+        run(&loading(decide, "policy.lgb", &["--trust", "models.pub.pem"]), release),
+        (0, String::new())
+    );
+    folder.write("demands.toml", "trust = \"release.pub.pem\"\n");
+    refused(run(&loading(decide, "policy.lgb", &["--config", "demands.toml"]), None), "unknown_key");
+    refused(
+        run(&loading(decide, "policy.lgb", &[]), Some(("LOCKGATE_CONFIG", "demands.toml"))),
+        "unknown_key",
+    );
+    folder.write("lockgate.toml", "trust = \"release.pub.pem\"\n");
+    refused(run(&loading(decide, "policy.lgb", &[]), None), "unknown_key");
+    assert_eq!(run(&loading(decide, "policy.lgb", &[]), models), (0, String::new()));
+    // A server would refuse a source, and so does `decide`; whoever works on one is let be, unless a flag says otherwise.
+    let source = ["--packages", "."];
+    refused(run(&loading(decide, "policy.yaml", &[]), None), "unsigned");
+    assert_eq!(run(&loading(LOADING[1], "policy.yaml", &[]), None), (0, String::new()));
+    refused(run(&loading(LOADING[1], "policy.yaml", &["--trust", "release.pub.pem"]), None), "unsigned");
+    // The packages that it is compiled with are what others made.
+    refused(run(&loading(LOADING[1], "policy.yaml", &source), None), "unsigned");
+    let bundle = Some(("LOCKGATE_REQUIRE_SIGNATURES", "bundle"));
+    assert_eq!(run(&loading(LOADING[1], "policy.yaml", &source), bundle), (0, String::new()));
+    // What was meant as a demand and is none is worth a word.
+    let (code, note) =
+        run(&loading(LOADING[1], "policy.yaml", &[]), Some(("LOCKGATE_TRSUT", "release.pub.pem")));
+    let expected =
+        "warning: the environment variable LOCKGATE_TRSUT is not used; did you mean LOCKGATE_TRUST?\n";
+    assert_eq!((code, note.as_str()), (0, expected));
+    std::fs::remove_file(folder.path("lockgate.toml")).unwrap();
+}
+
+#[test]
+fn commands_that_load_packages_refuse_what_is_not_trusted() {
+    let folder = Folder::prepared();
+    let (release, models) = (folder.id("release.pem"), folder.id("models.pem"));
+    folder.write("rows.json", format!("[{:?}]", [0.001; 17]));
+    folder.write("bare.lgp", folder.read("lr.lgp"));
+    folder.sign("release.pem", "lr.lgp");
+    let good = folder.read("lr.lgp");
+    let content = usize::try_from(u64::from_le_bytes(good[24..32].try_into().unwrap())).unwrap();
+    for (name, at) in [("content.lgp", content / 2), ("signature.lgp", good.len() - 1)] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        folder.write(name, bytes);
+    }
+    let predict = |file: &str, demands: &[&str]| {
+        let error = folder.refuse(&[&["predict", file, "--input", "rows.json"], demands].concat());
+        assert!(error.contains("\nhint: "), "{error}");
+        error.lines().next().unwrap().to_owned()
+    };
+    let digest = folder.digest("lr.lgp");
+    let (short, other) = (&digest[..12], "0".repeat(64));
+    let trust = ["--trust", "release.pub.pem"];
+    assert_eq!(
+        predict("bare.lgp", &trust),
+        format!(
+            "error[unsigned]: bare.lgp: the model package sha256:{short} is not signed; expected a signature by {release} (release)"
+        )
+    );
+    assert_eq!(
+        predict("lr.lgp", &["--trust", "models.pub.pem"]),
+        format!(
+            "error[unknown_key]: lr.lgp: the model package sha256:{short} is signed by {release}, which is not trusted; expected a signature by {models} (models)"
+        )
+    );
+    assert!(
+        predict("signature.lgp", &trust)
+            .starts_with("error[bad_signature]: signature.lgp: the model package sha256:")
+    );
+    assert!(
+        predict("content.lgp", &trust)
+            .starts_with("error[malformed]: content.lgp: the model package is damaged")
+    );
+    assert_eq!(
+        predict("lr.lgp", &["--pin", &other]),
+        format!("error[wrong_pin]: lr.lgp: the model package is sha256:{digest}, pinned is sha256:{other}")
+    );
+    // A bundle's signature is worth nothing on a package.
+    folder.sign("release.pem", "policy.lgb");
+    assert!(predict("policy.lgb", &trust).starts_with("error[malformed]: policy.lgb: "));
+
+    // Compiling pins packages, and whoever signs the bundle vouches for them.
+    let compile = |more: &[&str]| {
+        folder.refuse(
+            &[&["policy", "compile", "policy.yaml", "-o", "new.lgb", "--trust", "release.pub.pem"], more]
+                .concat(),
+        )
+    };
+    std::fs::create_dir(folder.path("packages")).unwrap();
+    std::fs::rename(folder.path("bare.lgp"), folder.path("packages/lr.lgp")).unwrap();
+    assert!(compile(&["--packages", "packages"]).starts_with("error[unsigned]: packages/lr.lgp: "));
+    folder.sign("models.pem", "packages/lr.lgp");
+    assert!(compile(&["--packages", "packages"]).starts_with("error[unknown_key]: packages/lr.lgp: "));
+    folder.sign("release.pem", "packages/lr.lgp");
+    folder.succeed(&["policy", "compile", "policy.yaml", "-o", "old.lgb", "--packages", "packages"]);
+    for named in ["--parent", "--base"] {
+        let error = compile(&["--packages", "packages", named, "old.lgb"]);
+        assert!(error.starts_with("error[unsigned]: old.lgb: "), "{error}");
+    }
+    folder.sign("release.pem", "old.lgb");
+    let trusted = ["--packages", "packages", "--parent", "old.lgb", "--trust", "release.pub.pem"];
+    folder.succeed(&[&["policy", "compile", "policy.yaml", "-o", "new.lgb"], &trusted[..]].concat());
+}

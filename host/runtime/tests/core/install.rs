@@ -122,13 +122,16 @@ fn a_swap_under_load_fails_no_request() {
             let (runtime, stop) = (Arc::clone(&runtime), Arc::clone(&stop));
             thread::spawn(move || {
                 let mut newest = 0;
-                while !stop.load(Ordering::Relaxed) {
+                // Each asks at least once, however late its thread begins.
+                loop {
                     let contexts = ["stable", "alice", "forest"].map(user).to_vec();
                     let answer = runtime.infer(infer(contexts, vec![rows(3)])).unwrap();
                     assert!(answer.bundle.version >= newest, "an answer went back to an older bundle");
                     newest = answer.bundle.version;
+                    if stop.load(Ordering::Relaxed) {
+                        return newest;
+                    }
                 }
-                newest
             })
         })
         .collect();

@@ -7,7 +7,7 @@ use lockgate_runtime::{
     Context, DecideRequest, Engine, InferRequest, PredictRequest, Reason, Runtime, RuntimeError, Step,
 };
 
-use crate::support::{self, infer, package, predict, rows, runtime, user};
+use crate::support::{self, MODELS, POLICY, World, infer, package, predict, rows, runtime, user};
 
 fn real() -> Runtime {
     runtime(support::core(), support::settings())
@@ -109,6 +109,30 @@ fn a_pinned_version_serves_without_a_decision() {
         pinned("9.0.0").unwrap_err().to_string(),
         "route `eurusd-direction` has no version `9.0.0`; it has eurusd_lr@1.0.0, eurusd_gb@1.1.0, eurusd_rf_a@1.0.0"
     );
+}
+
+#[test]
+fn a_pinned_version_does_not_go_past_a_kill_switch() {
+    let check = |from: &str, to: &str, expected: [Result<(), &str>; 3]| {
+        let policy = POLICY.replacen(from, to, 1);
+        assert_ne!(policy, POLICY);
+        let runtime = Runtime::builder(support::core()).settings(support::settings()).build().unwrap();
+        World::new(&policy, &MODELS).install(&runtime);
+        for (version, expected) in MODELS.into_iter().zip(expected) {
+            let pinned = Some(version.to_owned());
+            let request = InferRequest { pinned, ..infer(vec![user("bob")], vec![rows(1)]) };
+            let answer = runtime.infer(request).map(drop).map_err(|error| error.code());
+            assert_eq!(answer, expected, "{version}: {to}");
+        }
+    };
+    let disabled = Err("version_disabled");
+    let canary = "canary: { model: eurusd_gb@1.1.0 }";
+    check(canary, "canary: { model: eurusd_gb@1.1.0, enabled: false }", [Ok(()), disabled, Ok(())]);
+    // Another variant with the same version still serves it.
+    let two = "canary: { model: eurusd_gb@1.1.0, enabled: false }\n      again: { model: eurusd_gb@1.1.0 }";
+    check(canary, two, [Ok(()), Ok(()), Ok(())]);
+    // A disabled route serves its baseline to everyone.
+    check("    unit: user\n", "    unit: user\n    enabled: false\n", [Ok(()), disabled, disabled]);
 }
 
 #[test]

@@ -13,5 +13,5 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "lockgate", &mut script);
-    output::print(&String::from_utf8_lossy(&script))
+    output::print_document(&String::from_utf8_lossy(&script))
 }

@@ -21,7 +21,7 @@ struct Shown {
     origin: String,
 }
 
-pub(crate) fn run(command: ConfigCommand, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &ConfigCommand, json: bool) -> Result<(), Failure> {
     match command {
         ConfigCommand::Show(args) => show(args, json),
         ConfigCommand::Reference if json => output::print_json(&table()),
@@ -29,7 +29,7 @@ pub(crate) fn run(command: ConfigCommand, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn show(args: SettingsArgs, json: bool) -> Result<(), Failure> {
+fn show(args: &SettingsArgs, json: bool) -> Result<(), Failure> {
     let config = args.load()?;
     for warning in &config.warnings {
         output::note(&format!("warning: {warning}"));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::{files, output, policy, repository, trust};
+use crate::{files, output, policy, trust};
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
@@ -218,7 +218,7 @@ fn verify(args: &VerifyArgs, json: bool) -> Result<(), Failure> {
     let mut read = Vec::new();
     for path in &args.files {
         let bytes = files::read(path)?;
-        let signed = Signed::read(&bytes).map_err(|error| repository::untrusted(path, &error.into()))?;
+        let signed = Signed::read(&bytes).map_err(|error| trust::untrusted(path, &error.into()))?;
         let (kind, digest) = (signed.kind(), signed.digest());
         read.push(File { path, bytes, kind, digest });
     }
@@ -299,8 +299,7 @@ fn demands(args: &VerifyArgs) -> Result<Demands, Failure> {
             Err(_) => {
                 let path = Path::new(text);
                 let bytes = files::read(path)?;
-                let signed =
-                    Signed::read(&bytes).map_err(|error| repository::untrusted(path, &error.into()))?;
+                let signed = Signed::read(&bytes).map_err(|error| trust::untrusted(path, &error.into()))?;
                 signed.digest()
             }
         }),
@@ -370,7 +369,7 @@ fn pins(read: &[File<'_>]) -> Result<Pins, Failure> {
 }
 
 fn check(file: &File<'_>, about: &About, demands: &Demands, pins: &Pins) -> Result<(), Failure> {
-    let refuse = |error: TrustError| repository::untrusted(file.path, &error);
+    let refuse = |error: TrustError| trust::untrusted(file.path, &error);
     let signed = Signed::read(&file.bytes).map_err(|error| refuse(error.into()))?;
     if let Some(keys) = &demands.keys {
         keys.require(&signed).map_err(refuse)?;

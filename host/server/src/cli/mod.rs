@@ -73,14 +73,14 @@ pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here with code 2, `--help` and `--version` with 0.
     let Cli { json, command } = Cli::parse();
     let result: Result<(), Failure> = match command {
-        Command::Serve(args) => serve::run(args, json),
+        Command::Serve(args) => serve::run(&args, json),
         Command::Package(args) => package::run(&args, json),
         Command::Inspect(args) => inspect::run(&args, json),
         Command::Predict(args) => predict::run(&args, json),
         Command::Policy(command) => policy::run(command, json),
         Command::Keys(command) => keys::run(&command, json),
         Command::Decide(args) => decide::run(&args, json),
-        Command::Config(command) => config::run(command, json),
+        Command::Config(command) => config::run(&command, json),
         Command::Completions(args) => completions::run(&args),
     };
     match result {

@@ -6,6 +6,7 @@ use lockgate_package::{Datatype, Manifest, Package, Tensor, TensorSpec};
 use lockgate_runtime::{PredictRequest, Settings};
 use serde_json::{Map, Value, json};
 
+use super::settings::{SettingsArgs, Signers};
 use crate::failure::Failure;
 use crate::{files, output, policy};
 
@@ -21,10 +22,15 @@ pub(crate) struct PredictArgs {
     /// The folder of the core modules. Without it: the core built into this program.
     #[arg(long, env = "LOCKGATE_CORE", value_name = "FOLDER")]
     core: Option<PathBuf>,
+    /// Demand that the package is this very one, by the digest of its content.
+    #[arg(long, value_name = "DIGEST", help_heading = "Trust")]
+    pin: Option<lockgate_package::Digest>,
+    #[command(flatten)]
+    trust: SettingsArgs<Signers>,
 }
 
 pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<(), Failure> {
-    let file = policy::open_package(&args.package)?;
+    let file = policy::open_package(&args.package, &args.trust.gate(args.pin)?)?;
     let manifest = file.package.manifest().clone();
     let inputs = read_inputs(&args.input, &manifest)?;
     let answer = predict(args, file, inputs)?;

@@ -26,7 +26,7 @@ pub(crate) struct ServeArgs {
     settings: SettingsArgs,
 }
 
-pub(crate) fn run(args: ServeArgs, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(args: &ServeArgs, json: bool) -> Result<(), Failure> {
     let config = args.settings.load()?;
     logging::start(&config.settings);
     for warning in &config.warnings {

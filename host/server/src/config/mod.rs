@@ -15,7 +15,7 @@ use lockgate_package::Digest;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use reference::reference;
-pub(crate) use table::{Settings, TABLE};
+pub(crate) use table::{Setting, Settings, TABLE};
 pub(crate) use value::{HeaderName, LogFormat, RequiredSignatures};
 
 use crate::failure::Failure;
@@ -107,12 +107,7 @@ impl Config {
         Ok(config)
     }
 
-    fn set_text(
-        &mut self,
-        setting: &'static table::Setting,
-        text: &str,
-        origin: &str,
-    ) -> Result<(), Failure> {
+    fn set_text(&mut self, setting: &'static Setting, text: &str, origin: &str) -> Result<(), Failure> {
         if !(setting.set_text)(&mut self.settings, text) {
             return Err(Failure::new(format!("{origin}: `{text}` is not {}", setting.expected)));
         }
@@ -166,7 +161,7 @@ impl Config {
     /// look like one of ours are worth a word.
     fn warn_of_misspelt_variables(&mut self, names: &[String]) {
         let known: Vec<String> =
-            TABLE.iter().map(table::Setting::variable).chain([FILE_VARIABLE.to_owned()]).collect();
+            TABLE.iter().map(Setting::variable).chain([FILE_VARIABLE.to_owned()]).collect();
         for name in names.iter().filter(|name| name.starts_with("LOCKGATE_") && !known.contains(name)) {
             if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
                 self.warnings

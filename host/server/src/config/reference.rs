@@ -12,7 +12,8 @@ pub(crate) fn reference() -> String {
          Its keys are the names below. An unknown key is an error.\n\
          - The environment variable of a setting is its name in capitals after `LOCKGATE_`: `LOCKGATE_MAX_BODY`.\n\
          - The flag of a setting is its name with dashes: `--max-body`.\n\n\
-         `lockgate config show` prints what is in force and where each value comes from.\n\n\
+         `lockgate config show` prints what is in force and where each value comes from. Commands that load bundles or packages take the settings of \
+         [Trust](#trust) from the same places; [trust.md](trust.md#what-other-commands-demand) says which.\n\n\
          Sizes are written like `512KiB` or `16MiB`, durations like `250ms`, `5s` or `2m`. Whatever is relative to the machine is marked *machine*.\n",
     );
     let defaults = Settings::default();

@@ -90,6 +90,8 @@ settings! {
             "The policy: a source (`.yaml`, `.yml`, `.json`), which is compiled in memory, or a compiled bundle.";
         packages: Option<PathBuf> = |_: &Runtime| None,
             "The folder of model packages. Every package in it is loaded; subfolders are not read.";
+        allow_pinned: bool = |_: &Runtime| true,
+            "Whether a request may name a version in its path, past the policy's rules and its `requests`. What the policy disables is refused in any case.";
         core: Option<PathBuf> = |_: &Runtime| None,
             "The folder of the core modules (with `manifest.json`). Without it, the core built into this program.";
     }

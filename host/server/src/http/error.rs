@@ -99,6 +99,7 @@ impl From<RuntimeError> for ApiError {
             | E::AmbiguousVersion { .. }
             | E::OutputsDiffer { .. } => StatusCode::BAD_REQUEST,
             E::UnknownRoute { .. } | E::UnknownVersion { .. } => StatusCode::NOT_FOUND,
+            E::VersionDisabled { .. } => StatusCode::CONFLICT,
             E::NotServedHere { .. } => StatusCode::NOT_IMPLEMENTED,
             E::Overloaded { .. } | E::ShuttingDown | E::NoBundle | E::Quarantined { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -156,6 +157,12 @@ mod tests {
             400,
             "ambiguous_version",
             "version `1.0.0` of route `m` is ambiguous; ask for one of a@1.0.0, b@1.0.0",
+        );
+        check(
+            E::VersionDisabled { route: text(), version: "a@1.0.0".to_owned() },
+            409,
+            "version_disabled",
+            "version `a@1.0.0` of route `m` is disabled",
         );
         check(
             E::Trap { module: text(), message: "secret".to_owned() },

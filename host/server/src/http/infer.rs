@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use lockgate_oip::{HEADER_LENGTH, InferResponse, Parameter, decode_request, encode_response, request_id};
 use lockgate_package::Tensor;
@@ -59,6 +59,14 @@ impl Request<'_> {
         let caller = identify(&self.app.config, &self.headers, self.peer.ip())?;
         if self.app.draining.load(Ordering::Relaxed) {
             return Err(RuntimeError::ShuttingDown.into());
+        }
+        if self.path.version.is_some() && !settings.allow_pinned {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "pinning_not_allowed",
+                "this server lets no request name a version",
+            )
+            .hint("leave the version out of the path: the policy chooses, and `variant` asks for one where it permits that"));
         }
         let timeout = self.header_timeout()?.unwrap_or(settings.timeout).min(settings.max_timeout);
         let bytes =

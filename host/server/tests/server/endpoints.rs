@@ -135,6 +135,19 @@ fn per_row(server: &Server) {
     assert_eq!(answer.parameter("reason"), json!(["SPLIT", "DEFAULT"]));
 }
 
+#[test]
+fn a_server_may_let_nobody_pin_a_version() {
+    let server = Server::start(&["--allow-pinned", "false"]);
+    let body = request(1, &json!({ "user": "alice" })).to_string();
+    let answer = server.post("/v2/models/direction/versions/1.1.0/infer", &[], body.as_bytes());
+    assert_eq!(answer.error(), (403, "pinning_not_allowed".to_owned()));
+    assert_eq!(
+        server.infer("direction", &request(1, &json!({ "user": "alice" }))).parameter("variant"),
+        "canary"
+    );
+    assert_eq!(server.get("/v2/models/direction/versions/1.1.0").status, 200, "what there is, is no secret");
+}
+
 fn pinned(server: &Server) {
     let post = |version: &str| {
         let body = request(2, &json!({ "user": "alice" })).to_string();

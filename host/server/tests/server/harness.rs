@@ -106,7 +106,8 @@ impl Server {
         Self::start_on(true, POLICY, flags)
     }
 
-    fn start_on(fault: bool, policy: &str, flags: &[&str]) -> Self {
+    /// A server of this policy, on the core or the fault core.
+    pub(crate) fn start_on(fault: bool, policy: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("policy.yaml");
         std::fs::write(&file, policy).unwrap();

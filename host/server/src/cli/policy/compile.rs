@@ -6,6 +6,7 @@ use lockgate_policy::{CompileOptions, compile};
 use super::check::count;
 use crate::failure::Failure;
 use crate::files::{self, BUNDLE_EXTENSION, Written};
+use crate::trust::Gate;
 use crate::{output, policy};
 
 #[derive(Args)]
@@ -32,12 +33,18 @@ pub(crate) struct CompileArgs {
     /// Leave the policy's source out of the bundle. `policy source` and the words of `policy diff` need it; deciding does not.
     #[arg(long)]
     no_source: bool,
+    /// Demand that the packages, the parent and the base are signed by one of these keys: a public key, a trust file, or a folder
+    /// with either. Whoever signs the bundle vouches for the packages that it pins.
+    #[arg(long, value_name = "PATH")]
+    trust: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &CompileArgs, json: bool) -> Result<(), Failure> {
     let (checked, lists) = policy::read_source(&args.source, files::read(&args.source)?)?;
-    let packages = policy::packages(args.packages.as_deref())?;
-    let open = |path: &Option<PathBuf>| path.as_deref().map(policy::open_bundle).transpose();
+    let gate = Gate::for_package(args.trust.as_deref(), None)?;
+    let packages = policy::packages(args.packages.as_deref(), &gate)?;
+    let open =
+        |path: &Option<PathBuf>| path.as_deref().map(|path| policy::open_bundle(path, &gate)).transpose();
     let (parent, base) = (open(&args.parent)?, open(&args.base)?);
     let options = CompileOptions {
         version: args.bundle_version,

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lockgate_policy::{UnitsDiff, diff, diff_units};
 
+use crate::cli::settings::{SourcesRefused, TrustArgs};
 use crate::cli::time::Moment;
 use crate::cli::units;
 use crate::failure::Failure;
@@ -33,17 +34,21 @@ pub(crate) struct DiffArgs {
     /// Exit with 3 when something changes.
     #[arg(long)]
     exit_code: bool,
+    /// The signatures of both are demanded, and of the new one everything else.
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 pub(crate) fn run(args: &DiffArgs, json: bool) -> Result<(), Failure> {
-    let packages = policy::packages(args.packages.as_deref())?;
-    let old = policy::open(&args.old, &policy::How::tool(&packages))?;
+    let gate = args.trust.gate(SourcesRefused::ByFlag)?;
+    let packages = policy::packages(args.packages.as_deref(), &gate)?;
+    let old = policy::open(&args.old, &policy::How::tool(&packages), &gate.signatures())?;
     let how = policy::How { base: (!args.no_base).then_some(&old), ..policy::How::tool(&packages) };
-    let new = policy::open(&args.new, &how)?;
+    let new = policy::open(&args.new, &how, &gate)?;
     let now = args.now.unwrap_or_else(Moment::now);
     let changes = diff(&old, &new, now.0);
     let moved: Option<UnitsDiff> = match &args.units {
-        Some(path) => Some(diff_units(&old, &new, units::read(path)?, now.0)),
+        Some(path) => Some(diff_units(&old, &new, units::read(path, &[&old, &new])?, now.0)),
         None => None,
     };
     let differs = !changes.is_empty() || moved.as_ref().is_some_and(|moved| moved.moved > 0);

@@ -33,7 +33,8 @@ pub(crate) fn run(args: &FmtArgs, json: bool) -> Result<(), Failure> {
         if !args.check {
             files::replace(file, layout.as_bytes())?;
         }
-        let pairs = text.lines().zip(layout.lines()).zip(1..);
+        // Ends of lines count too.
+        let pairs = text.split('\n').zip(layout.split('\n')).zip(1..);
         let line = pairs.skip_while(|((old, new), _)| old == new).map(|(_, line)| line).next();
         changed.push((
             file.display().to_string(),

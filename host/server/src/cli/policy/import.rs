@@ -74,7 +74,7 @@ pub(crate) fn run(args: &ImportArgs, json: bool) -> Result<(), Failure> {
         Some(path) => {
             files::write_immutable(path, imported.source.as_bytes())?;
         }
-        None if !json => output::print(imported.source.trim_end())?,
+        None if !json => output::print_document(imported.source.trim_end())?,
         None => {}
     }
     if json {

@@ -7,6 +7,7 @@ mod explain;
 mod fmt;
 mod import;
 mod report;
+mod schema;
 mod simulate;
 mod source;
 mod test;
@@ -41,6 +42,8 @@ pub(crate) enum PolicyCommand {
     Import(import::ImportArgs),
     /// Show the source that a bundle was compiled from.
     Source(source::SourceArgs),
+    /// Print the JSON Schema of policy sources, from which editors complete keys and show what they mean.
+    Schema,
 }
 
 pub(crate) fn run(command: PolicyCommand, json: bool) -> Result<(), Failure> {
@@ -54,5 +57,6 @@ pub(crate) fn run(command: PolicyCommand, json: bool) -> Result<(), Failure> {
         PolicyCommand::Fmt(args) => fmt::run(&args, json),
         PolicyCommand::Import(args) => import::run(&args, json),
         PolicyCommand::Source(args) => source::run(&args, json),
+        PolicyCommand::Schema => schema::run(),
     }
 }

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use lockgate_policy::{Diagnostic, Severity};
+use lockgate_policy::{Diagnostic, Severity, printable};
 
-/// How many diagnostics are shown to people at once; nobody reads further than that.
-const SHOWN: usize = 20;
+/// How many diagnostics are shown in their source; of those beyond, each has a line.
+const SHOWN: usize = 200;
 
-/// Every diagnostic with its line of the source, and a note when there are too many. `texts` holds the sources by file name.
+/// Every diagnostic, the first ones with their line of the source. `texts` holds the sources by file name.
 pub(crate) fn render<'d>(
     diagnostics: impl IntoIterator<Item = &'d Diagnostic>,
     texts: &BTreeMap<String, String>,
 ) -> String {
     let mut blocks = Vec::new();
-    let mut hidden = 0_usize;
     for diagnostic in diagnostics {
         if blocks.len() < SHOWN {
             let line = texts.get(&diagnostic.file).and_then(|text| {
@@ -21,11 +20,9 @@ pub(crate) fn render<'d>(
             });
             blocks.push(block(diagnostic, line));
         } else {
-            hidden += 1;
+            let Diagnostic { file, line, column, message, .. } = diagnostic;
+            blocks.push(format!("{file}:{line}:{column}: {message}"));
         }
-    }
-    if hidden > 0 {
-        blocks.push(format!("and {hidden} more problems; `lockgate policy check --json` lists them all"));
     }
     blocks.join("\n\n")
 }
@@ -52,6 +49,8 @@ fn block(diagnostic: &Diagnostic, line: Option<&str>) -> String {
     };
     let line = line.trim_end().replace('\t', " ");
     let column = usize::try_from(*column).unwrap_or(1).saturating_sub(1);
+    let before: String = line.chars().take(column).collect();
+    let (line, column) = (printable(&line), printable(&before).chars().count());
     let (line, column) = excerpt(&line, column);
     let caret = "^".repeat(width(&line, column));
     text.push_str(&format!("\n{margin} |\n{number} | {line}\n{margin} | {:column$}{caret}", ""));
@@ -99,6 +98,11 @@ mod tests {
         check("a: \"b c\" # d", 3, 5);
         check("a: {", 3, 1);
         check("a", 5, 1);
+        let escape = Diagnostic::clone(
+            lockgate_policy::parse("p.yaml", "\u{1b}: [").unwrap_err().as_slice().first().unwrap(),
+        );
+        let shown = block(&Diagnostic::clone(&escape), Some("\u{1b}[31m: x # \u{202e}"));
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']) && shown.contains("\\u{1b}[31m: x"), "{shown}");
         let long = "x".repeat(300);
         let (text, column) = excerpt(&long, 250);
         assert_eq!((text.chars().count(), column), (111, 61));

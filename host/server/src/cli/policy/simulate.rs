@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -6,6 +7,7 @@ use lockgate_policy::{
 };
 
 use crate::cli::decide::{ContextArgs, unknown_route};
+use crate::cli::settings::{SourcesRefused, TrustArgs};
 use crate::cli::time::{Moment, Span};
 use crate::cli::units;
 use crate::failure::Failure;
@@ -16,6 +18,7 @@ const MAX_POINTS: i64 = 10_000;
 const MAX_UNITS: u32 = 10_000_000;
 
 #[derive(Args)]
+#[command(mut_arg("route", |route| route.required(true)))]
 pub(crate) struct SimulateArgs {
     /// A policy source, which needs no packages for this, or a compiled bundle.
     policy: PathBuf,
@@ -45,11 +48,13 @@ pub(crate) struct SimulateArgs {
     /// Draw the shares into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 pub(crate) fn run(args: &SimulateArgs, json: bool) -> Result<(), Failure> {
     let bundle = bundle(args)?;
-    let contexts = contexts(args)?;
+    let contexts = contexts(args, &bundle)?;
     let route = args.context.route();
     if !bundle.routes().any(|definition| definition.name() == route) {
         return Err(unknown_route(&args.policy, &bundle, route));
@@ -61,21 +66,49 @@ pub(crate) fn run(args: &SimulateArgs, json: bool) -> Result<(), Failure> {
     if let Some(path) = &args.svg {
         files::replace(path, simulation.svg().as_bytes())?;
     }
-    if json { output::print_json(&simulation) } else { output::print(&simulation.to_string()) }
+    if json {
+        return output::print_json(&simulation);
+    }
+    output::print(&simulation.to_string())?;
+    hint_at_units(args, &simulation);
+    Ok(())
+}
+
+/// How made-up units get what they lack.
+fn hint_at_units(args: &SimulateArgs, simulation: &Simulation) {
+    if args.units.is_some() {
+        return;
+    }
+    let missing = simulation.missing();
+    let parts = missing.iter().flat_map(|missing| &missing.parts);
+    let flags = parts.map(|part| match part.name.as_str() {
+        _ if part.attribute => "`--units FILE`",
+        "symbol" => "`--symbols COUNT`",
+        "user" => "`--users COUNT`",
+        "tenant" => "`--tenant NAME`",
+        _ => "`--session NAME`",
+    });
+    let flags: BTreeSet<&str> = flags.collect();
+    if !flags.is_empty() {
+        let flags: Vec<&str> = flags.into_iter().collect();
+        output::note(&format!("hint: units get what they lack from {}", flags.join(" and ")));
+    }
 }
 
 fn bundle(args: &SimulateArgs) -> Result<Bundle, Failure> {
-    let packages = args.context.packages()?;
+    let gate = args.trust.gate(SourcesRefused::ByFlag)?;
+    let packages = args.context.packages(&gate)?;
     let how = policy::How::tool(&packages);
-    let Some(stage) = args.approve else { return policy::open(&args.policy, &how) };
+    let Some(stage) = args.approve else { return policy::open(&args.policy, &how, &gate) };
     let bytes = files::read(&args.policy)?;
     if !bytes.starts_with(files::MAGIC) {
+        gate.admit_source(&args.policy)?;
         let (mut policy, lists) = policy::read_source(&args.policy, bytes)?;
         assume_approvals(&mut policy, stage);
         return policy::load_compiled(&policy::compile_source(&policy, &lists, &how)?);
     }
     // The bundle's own source, laid out on the bundle itself, so that every stage keeps its buckets.
-    let bundle = policy::open_bundle(&args.policy)?;
+    let bundle = policy::open_bundle(&args.policy, &gate)?;
     let file = args.policy.display();
     let source = bundle.source().ok_or_else(|| {
         Failure::new(format!("{file} carries no source, so its approvals cannot be changed"))
@@ -89,27 +122,11 @@ fn bundle(args: &SimulateArgs) -> Result<Bundle, Failure> {
     policy::load_compiled(&policy::compile_source(&policy, &lists, &how)?)
 }
 
-fn contexts(args: &SimulateArgs) -> Result<Vec<RequestContext>, Failure> {
+fn contexts(args: &SimulateArgs, bundle: &Bundle) -> Result<Vec<RequestContext>, Failure> {
     let base = args.context.context()?;
     if let Some(path) = &args.units {
-        let mut contexts = units::read(path)?;
-        for context in &mut contexts {
-            let fields = [
-                (&mut context.user, &base.user),
-                (&mut context.symbol, &base.symbol),
-                (&mut context.tenant, &base.tenant),
-                (&mut context.session, &base.session),
-                (&mut context.variant, &base.variant),
-            ];
-            for (field, given) in fields {
-                if field.is_none() {
-                    field.clone_from(given);
-                }
-            }
-            for (name, value) in &base.attributes {
-                context.attributes.entry(name.clone()).or_insert_with(|| value.clone());
-            }
-        }
+        let mut contexts = units::read(path, &[bundle])?;
+        units::complete(&mut contexts, &base);
         return Ok(contexts);
     }
     let users = args.users.or(args.symbols.is_none().then_some(10_000));

@@ -4,6 +4,7 @@ use clap::Args;
 use lockgate_policy::parse_cases;
 
 use super::check::count;
+use crate::cli::settings::{SourcesRefused, TrustArgs};
 use crate::failure::Failure;
 use crate::{files, output, policy};
 
@@ -17,6 +18,8 @@ pub(crate) struct TestArgs {
     /// The folder of packages that model versions are pinned to.
     #[arg(long, value_name = "FOLDER")]
     packages: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 pub(crate) fn run(args: &TestArgs, json: bool) -> Result<(), Failure> {
@@ -26,8 +29,9 @@ pub(crate) fn run(args: &TestArgs, json: bool) -> Result<(), Failure> {
     };
     let text = files::read_text(&path)?;
     let cases = parse_cases(&path.display().to_string(), &text).map_err(policy::failure)?;
-    let packages = policy::packages(args.packages.as_deref())?;
-    let bundle = policy::open(&args.policy, &policy::How::tool(&packages))?;
+    let gate = args.trust.gate(SourcesRefused::ByFlag)?;
+    let packages = policy::packages(args.packages.as_deref(), &gate)?;
+    let bundle = policy::open(&args.policy, &policy::How::tool(&packages), &gate)?;
     let results = cases.run(&bundle);
     let failed = results.iter().filter(|result| !result.passed()).count();
     let contexts: usize = results.iter().map(|result| result.contexts).sum();
