@@ -237,7 +237,7 @@ export class Decider {
     // The same by a few bits of the index, without the Map's detour.
     this.servedSlots = new Array(KNOWN).fill(undefined);
     this.matchedSlots = new Array(KNOWN).fill(NOTHING);
-    this.template = { address: 0, bytes: undefined, route: undefined, length: 0 };
+    this.template = { address: 0, bytes: undefined, route: undefined, length: 0, isFull: false };
   }
 
   /** One decision for `{ route, user, symbol, tenant, session, variant, attributes }`; `undefined` for an unknown route. */
@@ -256,11 +256,18 @@ export class Decider {
     words[at - 3] = Math.floor(now / 4294967296);
     let end = record + 56 + template.length;
     const limit = address + capacity - 8;
-    end = this.put(context.user, at + 4, record, end, limit);
-    end = this.put(context.symbol, at + 6, record, end, limit);
-    end = this.put(context.tenant, at + 8, record, end, limit);
-    end = this.put(context.session, at + 10, record, end, limit);
-    end = this.put(context.variant, at + 12, record, end, limit);
+    const { user, symbol } = context;
+    if (user === undefined) words[at + 4] = 0;
+    else end = put(words, bytes, user, at + 4, record, end, limit);
+    if (symbol === undefined) words[at + 6] = 0;
+    else end = put(words, bytes, symbol, at + 6, record, end, limit);
+    const { tenant, session, variant } = context;
+    if (tenant !== undefined || session !== undefined || variant !== undefined || template.isFull) {
+      template.isFull = true;
+      end = this.put(tenant, at + 8, record, end, limit);
+      end = this.put(session, at + 10, record, end, limit);
+      end = this.put(variant, at + 12, record, end, limit);
+    }
     if (end < 0) return this.decide([context], now)[0];
     while ((end & 7) !== 0) bytes[end++] = 0;
     words[at - 7] = end - address;
@@ -292,29 +299,16 @@ export class Decider {
     template.address = address;
     template.route = route;
     template.length = length;
+    template.isFull = false;
     return true;
   }
 
   /** Writes a text at `end` and its place at the word `at`; returns where the next goes, negative when there is no room. */
   put(text, at, record, end, limit) {
     const { words, bytes } = this.core;
-    if (text === undefined || end < 0) {
-      words[at] = 0;
-      return end;
-    }
-    const { length } = text;
-    if (end + 3 * length > limit) return -1;
-    words[at] = end - record;
-    // Most texts are ASCII: written as if they were, and again when they were not.
-    let units = 0;
-    for (let k = 0; k < length; k++) {
-      const unit = text.charCodeAt(k);
-      units |= unit;
-      bytes[end + k] = unit;
-    }
-    const written = units < 128 ? length : encoder.encodeInto(text, bytes.subarray(end)).written;
-    words[at + 1] = written;
-    return end + written;
+    if (text !== undefined) return put(words, bytes, text, at, record, end, limit);
+    words[at] = 0;
+    return end;
   }
 
   /** One decision per context, in one call. `unavailable` lists digests of packages, 32 bytes each. */
@@ -535,4 +529,21 @@ function roomFor(context) {
 
 function align(length, to) {
   return Math.ceil(length / to) * to;
+}
+
+/** `Decider.put` for a text that is there. */
+function put(words, bytes, text, at, record, end, limit) {
+  const { length } = text;
+  if (end < 0 || end + 3 * length > limit) return -1;
+  words[at] = end - record;
+  // Most texts are ASCII: written as if they were, and again when they were not.
+  let units = 0;
+  for (let k = 0; k < length; k++) {
+    const unit = text.charCodeAt(k);
+    units |= unit;
+    bytes[end + k] = unit;
+  }
+  const written = units < 128 ? length : encoder.encodeInto(text, bytes.subarray(end)).written;
+  words[at + 1] = written;
+  return end + written;
 }

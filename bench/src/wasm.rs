@@ -52,6 +52,7 @@ struct Compiled {
 
 struct Instance {
     store: Store<()>,
+    instance: wasmtime::Instance,
     memory: Memory,
     reserve: TypedFunc<u32, u32>,
     load: TypedFunc<u32, u32>,
@@ -141,29 +142,9 @@ impl Peer for Wasmtime {
                 let Decider { bundle, instance, .. } =
                     named.with_context(|| format!("no policy {policy}"))?;
                 for call in turn.start..turn.start + turn.calls {
-                    let mut writer = DecideRequestWriter::new(&mut self.request, 0).compact();
-                    for caller in callers(&self.callers, call, *contexts) {
-                        let fields = ContextFields {
-                            route: &self.route,
-                            user: Some(&caller.user),
-                            symbol: Some(&caller.symbol),
-                            ..ContextFields::default()
-                        };
-                        writer.context(&fields, [].into_iter())?;
-                    }
-                    writer.finish(&[])?;
-                    let Reply::Done(response) = instance.call(&self.request)? else {
-                        bail!("the policy module refuses")
-                    };
-                    let mut sum = 0.0;
-                    for decision in response.compact_decisions()? {
-                        let decision = decision?.context("the bundle lacks the route")?;
-                        sum += f64::from(decision.variant_index + 1);
-                        let route = bundle.route_at(decision.route_index).context("no such route")?;
-                        let names = decision.target_index.and_then(|target| bundle.target_names(target));
-                        std::hint::black_box((route.variant(decision.variant_index), names));
-                    }
-                    answer.get_or_insert(sum);
+                    let callers = callers(&self.callers, call, *contexts);
+                    write_decide_request(&mut self.request, &self.route, callers)?;
+                    answer.get_or_insert(sum_of(instance.call(&self.request)?, bundle)?);
                 }
             }
             Case::Load { policy } => {
@@ -196,6 +177,88 @@ impl Peer for Wasmtime {
         }
         Ok(Spent { nanoseconds: started.elapsed().as_nanos() as f64, answer })
     }
+}
+
+/// What a shell spends around the module: requests are written and handed over, a function that does nothing is called,
+/// and the response to an earlier request is read. No evaluator can make a decision through wasmtime cheaper than this.
+pub(crate) struct Glue {
+    decider: Decider,
+    nothing: TypedFunc<(), u32>,
+    callers: Vec<Caller>,
+    route: String,
+    request: Vec<u8>,
+}
+
+impl Glue {
+    pub(crate) fn new(setup: &Setup) -> Result<Self> {
+        let core = CoreModules::from_dir(&setup.core_folder)?;
+        let policy = Compiled::new(core.policy.bytes(), "lockgate_decide")?;
+        let files = setup.policies.first().context("no policy")?;
+        let mut instance = policy.instance()?;
+        instance.hand_over_policy(&files.read()?)?;
+        let nothing =
+            instance.instance.get_typed_func(&mut instance.store, "lockgate_abi").map_err(wasmtime_error)?;
+        let decider = Decider { files: files.clone(), bundle: files.native()?, instance };
+        let (callers, route) = (setup.callers()?, setup.route.clone());
+        Ok(Self { decider, nothing, callers, route, request: Vec::new() })
+    }
+}
+
+impl Peer for Glue {
+    fn name(&self) -> &str {
+        "glue alone, wasmtime"
+    }
+
+    fn can_run(&self, case: &Case) -> bool {
+        matches!(case, Case::Decide { policy, .. } if *policy == self.decider.files.name)
+    }
+
+    fn run(&mut self, case: &Case, turn: Turn) -> Result<Spent> {
+        let Case::Decide { contexts, .. } = case else { bail!("the glue only decides") };
+        let Decider { bundle, instance, .. } = &mut self.decider;
+        write_decide_request(&mut self.request, &self.route, callers(&self.callers, turn.start, *contexts))?;
+        let (_, response) = instance.respond(&self.request)?;
+        let started = Instant::now();
+        for call in turn.start..turn.start + turn.calls {
+            write_decide_request(&mut self.request, &self.route, callers(&self.callers, call, *contexts))?;
+            instance.write(&self.request)?;
+            std::hint::black_box(self.nothing.call(&mut instance.store, ()).map_err(wasmtime_error)?);
+            std::hint::black_box(sum_of(Reply::read(instance.memory.data(&instance.store), response)?, bundle)?);
+        }
+        Ok(Spent { nanoseconds: started.elapsed().as_nanos() as f64, answer: None })
+    }
+}
+
+fn write_decide_request<'a>(
+    request: &mut Vec<u8>,
+    route: &str,
+    callers: impl Iterator<Item = &'a Caller>,
+) -> Result<()> {
+    let mut writer = DecideRequestWriter::new(request, 0).compact();
+    for caller in callers {
+        let fields = ContextFields {
+            route,
+            user: Some(&caller.user),
+            symbol: Some(&caller.symbol),
+            ..ContextFields::default()
+        };
+        writer.context(&fields, [].into_iter())?;
+    }
+    Ok(writer.finish(&[])?)
+}
+
+/// Reads every decision and its names, as a shell would.
+fn sum_of(reply: Reply<'_>, bundle: &Bundle) -> Result<f64> {
+    let Reply::Done(response) = reply else { bail!("the policy module refuses") };
+    let mut sum = 0.0;
+    for decision in response.compact_decisions()? {
+        let decision = decision?.context("the bundle lacks the route")?;
+        sum += f64::from(decision.variant_index + 1);
+        let route = bundle.route_at(decision.route_index).context("no such route")?;
+        let names = decision.target_index.and_then(|target| bundle.target_names(target));
+        std::hint::black_box((route.variant(decision.variant_index), names));
+    }
+    Ok(sum)
 }
 
 /// The callers of call number `call`.
@@ -281,7 +344,7 @@ impl Compiled {
             |name| instance.get_typed_func::<u32, u32>(&mut store, name).map_err(wasmtime_error);
         let (reserve, load, entry) =
             (function("lockgate_reserve")?, function("lockgate_load")?, function(self.entry)?);
-        Ok(Instance { store, memory, reserve, load, entry, input: (0, 0) })
+        Ok(Instance { store, instance, memory, reserve, load, entry, input: (0, 0) })
     }
 }
 
@@ -301,9 +364,14 @@ impl Instance {
     }
 
     fn call(&mut self, request: &[u8]) -> Result<Reply<'_>> {
+        self.respond(request).map(|(reply, _)| reply)
+    }
+
+    /// The reply and its address.
+    fn respond(&mut self, request: &[u8]) -> Result<(Reply<'_>, u32)> {
         self.write(request)?;
         let address = self.entry.call(&mut self.store, request.len() as u32).map_err(wasmtime_error)?;
-        Ok(Reply::read(self.memory.data(&self.store), address)?)
+        Ok((Reply::read(self.memory.data(&self.store), address)?, address))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

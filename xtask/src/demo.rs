@@ -380,10 +380,10 @@ fn print_shares(policy: &Policy, requests: &[Request], answers: &[Answer]) -> bo
 
 /// What a route can serve, with the step and the rule's name as answers give them.
 fn serves(route: &Route) -> Vec<(&'static str, Option<String>, &Serve)> {
-    let groups = route.test_groups.iter().map(|group| ("test_group", Some(group.name.clone()), &group.serve));
-    let rollouts = route.symbol_rollouts.iter().map(|r| ("symbol_rollout", Some(r.name.clone()), &r.serve));
+    let groups = route.groups.iter();
+    let groups = groups.map(|group| (group.kind.step().name(), Some(group.name.clone()), &group.serve));
     let rules = route.rules.iter().map(|rule| ("rule", Some(rule.name.clone()), &rule.serve));
-    groups.chain(rollouts).chain(rules).chain([("default", None, &route.default)]).collect()
+    groups.chain(rules).chain([("default", None, &route.default)]).collect()
 }
 
 fn targets(serve: &Serve) -> BTreeMap<String, f64> {

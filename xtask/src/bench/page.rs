@@ -9,6 +9,8 @@ use super::{BATCH, Run, Sample};
 
 const WASMTIME: &str = "core in wasmtime";
 const V8: &str = "core in V8";
+const V8_GLUE: &str = "glue alone, V8";
+const WASMTIME_GLUE: &str = "glue alone, wasmtime";
 const RUNTIME: &str = "core in host/runtime";
 const NATIVE: &str = "onnxruntime, native";
 const WEB: &str = "onnxruntime-web";
@@ -202,6 +204,31 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// What the aims leave to the module: an aim's time, and what the glue around the module takes of it.
+    fn room(&self, out: &mut String) -> Result<()> {
+        writeln!(
+            out,
+            "How much of an aim's time is left to the module. *Glue* writes the request, calls a function that does nothing, and reads an earlier \
+             response: what a decision costs before the module has decided anything. Nanoseconds per decision.\n\n\
+             | aim | its time | glue | left to the module | the module takes |\n| --- | ---: | ---: | ---: | ---: |"
+        )?;
+        let nanoseconds = |contexts: usize, peer: &str| Ok::<_, anyhow::Error>(self.decide(contexts, peer)? / contexts as f64);
+        let mut rows = vec![];
+        for (peer, aim) in [("flagd-core", 5.0), ("GrowthBook", 15.0), (REGO, 20.0)] {
+            rows.push((format!("V8, {aim}× against {peer}"), nanoseconds(1, peer)? / aim, 1, V8_GLUE, V8));
+        }
+        for (contexts, what, aim) in [(1, "one", 4.0), (256, "256 in a call", 1.5)] {
+            let time = nanoseconds(contexts, EVALUATOR)? * aim;
+            rows.push((format!("wasmtime, {what}, {aim}× native"), time, contexts, WASMTIME_GLUE, WASMTIME));
+        }
+        for (aim, time, contexts, glue, peer) in rows {
+            let (glue, all) = (nanoseconds(contexts, glue)?, nanoseconds(contexts, peer)?);
+            writeln!(out, "| {aim} | {time:.0} | {glue:.0} | {:.0} | {:.0} |", time - glue, all - glue)?;
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+
     fn decisions(&self, out: &mut String) -> Result<()> {
         writeln!(out, "## Decisions\n")?;
         writeln!(
@@ -228,6 +255,7 @@ impl Page<'_> {
             "\nThe evaluators on the right have no batch form; their second line is 256 calls. Rego has no hash that yields a share: its third \
              rule looks at the user's number.\n"
         )?;
+        self.room(out)?;
         writeln!(
             out,
             "The same route in larger bundles, and what loading one into a new evaluator takes. Microseconds.\n\n| bundle | \
@@ -424,6 +452,8 @@ mod tests {
             (EVALUATOR, 0.25),
             (WASMTIME, 0.5),
             (V8, 1.0),
+            (V8_GLUE, 0.1),
+            (WASMTIME_GLUE, 0.1),
             (RUNTIME, 9.0),
             ("flagd-core", 2.0),
             ("GrowthBook", 16.0),
