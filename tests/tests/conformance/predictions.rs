@@ -1,10 +1,14 @@
-//! Predictions: native and in wasmtime against onnxruntime, and against each other.
+//! Predictions: native and in wasmtime against onnxruntime, and against each other. What JavaScript's runtimes need to be held
+//! to wasmtime's answers bit for bit is left in `target/tmp/predictions`.
+
+use std::path::Path;
 
 use lockgate_core::CoreModules;
 use lockgate_inference::Model;
 use lockgate_package::{AlignedBytes, Digest, Tensor};
 use lockgate_runtime::{PredictRequest, Runtime};
 use lockgate_tests::core_dir;
+use serde_json::{Value, json};
 
 use crate::vectors;
 
@@ -29,13 +33,27 @@ fn the_core_in_wasmtime_agrees_with_onnxruntime() {
     let runtime = Runtime::builder(CoreModules::from_dir(&core_dir()).unwrap()).build().unwrap();
     let vectors = vectors::all();
     runtime.install(None, vectors.iter().map(|vector| vector.package.clone()).collect()).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("predictions");
+    std::fs::create_dir_all(&folder).unwrap();
     let mut differences = Vec::new();
     for vector in &vectors {
         let package = lockgate_package::Package::open(AlignedBytes::copy_of(&vector.package)).unwrap();
         let answer = predict(&runtime, package.digest(), vector.inputs.clone());
+        let record = json!({ "inputs": in_json(&vector.inputs), "outputs": in_json(&answer) });
+        std::fs::write(folder.join(format!("{}.lgp", vector.name)), &vector.package).unwrap();
+        std::fs::write(folder.join(format!("{}.json", vector.name)), record.to_string()).unwrap();
         differences.extend(vector.differences(&answer));
     }
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+/// Tensors with every bit of their data.
+fn in_json(tensors: &[Tensor]) -> Vec<Value> {
+    let tensor = |tensor: &Tensor| {
+        let Tensor { name, datatype, shape, data } = tensor;
+        json!({ "name": name, "datatype": datatype.to_string(), "shape": shape, "data": hex::encode(data) })
+    };
+    tensors.iter().map(tensor).collect()
 }
 
 fn predict(runtime: &Runtime, package: Digest, inputs: Vec<Tensor>) -> Vec<Tensor> {
