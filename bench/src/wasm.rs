@@ -144,7 +144,7 @@ impl Peer for Wasmtime {
                 for call in turn.start..turn.start + turn.calls {
                     let callers = callers(&self.callers, call, *contexts);
                     write_decide_request(&mut self.request, &self.route, callers)?;
-                    answer.get_or_insert(sum_of(instance.call(&self.request)?, bundle)?);
+                    answer.get_or_insert(sum_of(&instance.call(&self.request)?, bundle)?);
                 }
             }
             Case::Load { policy } => {
@@ -223,7 +223,10 @@ impl Peer for Glue {
             write_decide_request(&mut self.request, &self.route, callers(&self.callers, call, *contexts))?;
             instance.write(&self.request)?;
             std::hint::black_box(self.nothing.call(&mut instance.store, ()).map_err(wasmtime_error)?);
-            std::hint::black_box(sum_of(Reply::read(instance.memory.data(&instance.store), response)?, bundle)?);
+            std::hint::black_box(sum_of(
+                &Reply::read(instance.memory.data(&instance.store), response)?,
+                bundle,
+            )?);
         }
         Ok(Spent { nanoseconds: started.elapsed().as_nanos() as f64, answer: None })
     }
@@ -248,7 +251,7 @@ fn write_decide_request<'a>(
 }
 
 /// Reads every decision and its names, as a shell would.
-fn sum_of(reply: Reply<'_>, bundle: &Bundle) -> Result<f64> {
+fn sum_of(reply: &Reply<'_>, bundle: &Bundle) -> Result<f64> {
     let Reply::Done(response) = reply else { bail!("the policy module refuses") };
     let mut sum = 0.0;
     for decision in response.compact_decisions()? {

@@ -86,7 +86,7 @@ impl GuestPrediction for OwnedPrediction {
 
 enum OwnedModel {
     /// Loaded through this world.
-    Loaded(RefCell<lockgate_inference::Model>),
+    Loaded(Box<RefCell<lockgate_inference::Model>>),
     /// One of those that the module was baked with, by its handle.
     Baked(usize),
 }
@@ -118,7 +118,7 @@ impl OwnedModel {
 impl GuestModel for OwnedModel {
     fn load(bytes: Vec<u8>) -> Result<Model, Error> {
         let model = crate::load(AlignedBytes::copy_of(&bytes))?;
-        Ok(Model::new(Self::Loaded(RefCell::new(model))))
+        Ok(Model::new(Self::Loaded(Box::new(RefCell::new(model)))))
     }
 
     fn baked() -> Vec<Model> {

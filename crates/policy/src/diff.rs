@@ -778,13 +778,13 @@ pub fn diff_units(
             route.moves.sort_by_key(|one| std::cmp::Reverse(one.units));
         }
     }
-    diff.missing = MissingInDiff::both(missing_before.of(old), missing_after.of(new));
+    diff.missing = MissingInDiff::both(&missing_before.of(old), &missing_after.of(new));
     diff
 }
 
 impl MissingInDiff {
     /// What is missing in either policy; what is in both alike stands there once.
-    fn both(old: Vec<MissingUnit>, new: Vec<MissingUnit>) -> Vec<Self> {
+    fn both(old: &[MissingUnit], new: &[MissingUnit]) -> Vec<Self> {
         let of = |old: bool, new: bool, missing: &MissingUnit| Self { old, new, missing: missing.clone() };
         let in_old = old.iter().map(|missing| of(true, new.contains(missing), missing));
         let in_new =

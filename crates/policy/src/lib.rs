@@ -91,8 +91,8 @@ pub use compile::{CompileOptions, Compiled, Object, PackageRef, compile, stand_i
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, printable};
 #[cfg(feature = "compiler")]
 pub use diff::{
-    Change, ListChange, MissingInDiff, Move, PackageChange, Period, PolicyDiff, RouteDiff, RouteUnits, Status, StepDiff,
-    UnitMove, UnitsDiff, diff, diff_units,
+    Change, ListChange, MissingInDiff, Move, PackageChange, Period, PolicyDiff, RouteDiff, RouteUnits,
+    Status, StepDiff, UnitMove, UnitsDiff, diff, diff_units,
 };
 #[cfg(feature = "compiler")]
 pub use explain::{DecidedShadow, Trace, TraceDecision, TraceShadow, TraceStep, explain};

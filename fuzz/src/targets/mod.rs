@@ -253,7 +253,7 @@ pub fn package(data: &[u8]) -> bool {
             let mut once =
                 Signed::read(&bare).and_then(|bare| bare.sign(&key)).expect("there is room for one");
             let Digest([bit, low, high, ..]) = Digest::of(data);
-            let at = usize::from(u16::from_le_bytes([low, high])) * once.len() >> 16;
+            let at = (usize::from(u16::from_le_bytes([low, high])) * once.len()) >> 16;
             once[at] ^= 1 << (bit & 7);
             let trusted = Signed::read(&once).is_ok_and(|signed| keys.require(&signed).is_ok());
             assert!(!trusted, "a bit at {at} changed, and the signature holds");

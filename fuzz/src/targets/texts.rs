@@ -489,7 +489,7 @@ pub(super) fn format_seeds() -> Vec<Vec<u8>> {
 pub(super) fn matches_seeds() -> Vec<Vec<u8>> {
     [
         "^(a|é)[a-z0-9]{2,5}$\0abc\0éz9",
-        "\\d+\\.\\w*?[^\\s-]|.$\01.x\0٣.\n",
+        "\\d+\\.\\w*?[^\\s-]|.$\x001.x\x00٣.\n",
         "(?:ab?c*){2,}[\\x{e9}-東]\0abcac東",
     ]
     .map(|text| text.as_bytes().to_vec())
@@ -498,9 +498,9 @@ pub(super) fn matches_seeds() -> Vec<Vec<u8>> {
 
 pub(super) fn semver_seeds() -> Vec<Vec<u8>> {
     [
-        "^1.2.3\01.9.0\02.0.0-rc.1\02.0.0",
-        "~0.4.1, !=0.4.2+b\00.4.2\00.4.3-x.7.z",
-        ">=1.0.0-a.1 <18446744073709551615.0.0\01.0.0-a.b",
+        "^1.2.3\x001.9.0\x002.0.0-rc.1\x002.0.0",
+        "~0.4.1, !=0.4.2+b\x000.4.2\x000.4.3-x.7.z",
+        ">=1.0.0-a.1 <18446744073709551615.0.0\x001.0.0-a.b",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

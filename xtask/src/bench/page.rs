@@ -212,7 +212,9 @@ impl Page<'_> {
              response: what a decision costs before the module has decided anything. Nanoseconds per decision.\n\n\
              | aim | its time | glue | left to the module | the module takes |\n| --- | ---: | ---: | ---: | ---: |"
         )?;
-        let nanoseconds = |contexts: usize, peer: &str| Ok::<_, anyhow::Error>(self.decide(contexts, peer)? / contexts as f64);
+        let nanoseconds = |contexts: usize, peer: &str| {
+            Ok::<_, anyhow::Error>(self.decide(contexts, peer)? / contexts as f64)
+        };
         let mut rows = vec![];
         for (peer, aim) in [("flagd-core", 5.0), ("GrowthBook", 15.0), (REGO, 20.0)] {
             rows.push((format!("V8, {aim}× against {peer}"), nanoseconds(1, peer)? / aim, 1, V8_GLUE, V8));

@@ -6,10 +6,10 @@ use lockgate_package::{Digest, Signature, TensorSpec};
 
 use super::writer::Writer;
 use super::{CompileOptions, PackageRef, Problems, document};
-use crate::{Bundle, Placement};
 use crate::bundle::format::{Model as ModelRecord, Sha256};
 use crate::diagnostic::{list_of, suggestion};
 use crate::policy::{ModelVersion, Origin, Policy, Route, RouteKey, Variant};
+use crate::{Bundle, Placement};
 
 /// The model versions of a bundle, and the signatures of its routes.
 #[derive(Default)]

@@ -173,9 +173,13 @@ pub(super) fn steps<'p>(
         .collect()
 }
 
+/// A variant, its first bucket, and the one behind its last.
+type Slice<'p> = (&'p str, u32, u32);
+
 /// The slice of its layer that each experiment owns, as the policy lays it out without a base.
 pub(super) struct Experiments<'p> {
-    slices: BTreeMap<(String, &'p str), Vec<(&'p str, u32, u32)>>,
+    /// By layer and rule.
+    slices: BTreeMap<(String, &'p str), Vec<Slice<'p>>>,
 }
 
 impl<'p> Experiments<'p> {
@@ -199,7 +203,7 @@ impl<'p> Experiments<'p> {
         Self { slices }
     }
 
-    fn slices(&self, key: &RouteKey, rule: &'p str) -> &[(&'p str, u32, u32)] {
+    fn slices(&self, key: &RouteKey, rule: &'p str) -> &[Slice<'p>] {
         self.slices.get(&(key.layer_name(), rule)).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -334,7 +338,7 @@ impl<'p> Masks<'p> {
         let mut inner: Vec<&'p str> = inner.map(String::as_str).collect();
         condition.into_iter().for_each(|condition| {
             each(condition, &mut |part| {
-                inner.extend(if let Condition::Segment(name) = part { Some(name.as_str()) } else { None })
+                inner.extend(if let Condition::Segment(name) = part { Some(name.as_str()) } else { None });
             });
         });
         let mask = inner.into_iter().fold(0, |mask, name| mask | self.segment(policy, name));

@@ -475,7 +475,7 @@ fn warnings_point_at_what_is_to_change() {
     );
 
     let zero = |new: &str, path: &str, text: &str| {
-        check(&default(new), "zero-share", &format!("{route}.{path}"), text)
+        check(&default(new), "zero-share", &format!("{route}.{path}"), text);
     };
     zero("split: { stable: 100, canary: 0 }", "default.split.canary", "0 }");
     zero("split: { stable: 100, \"canary\": 0.000 }", "default.split.canary", "0.000 }");

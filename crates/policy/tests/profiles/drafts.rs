@@ -38,6 +38,7 @@ fn flag(targeting: Value) -> Value {
     flag
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "tests write it in place")]
 fn flagd(flags: Value) -> Imported {
     imported(System::Flagd, &json!({ "flags": flags }))
 }
@@ -105,6 +106,7 @@ fn variants_of_flagd_that_can_keep_their_names_keep_them() {
 }
 
 /// A feature of Unleash that is on for everyone.
+#[expect(clippy::needless_pass_by_value, reason = "tests write it in place")]
 fn feature(name: &str, variants: Value, parents: Value) -> Value {
     let strategies = json!([{ "name": "default" }]);
     json!({ "name": name, "enabled": true, "strategies": strategies, "variants": variants, "dependencies": parents })
