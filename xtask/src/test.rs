@@ -1,4 +1,4 @@
-//! All tests: Rust (native and through wasmtime), V8, and a real client of the Open Inference Protocol.
+//! All tests: Rust (native and through wasmtime), JavaScript (Node, Chromium, workerd), and a real client of the Open Inference Protocol.
 
 use std::process::Command;
 
@@ -16,17 +16,7 @@ pub(crate) fn test() -> Result<()> {
         .args(["--exclude", "lockgate-policy-guest", "--exclude", "lockgate-inference-guest"])
         .env("LOCKGATE_CORE_DIR", crate::core::directory()))?;
 
-    say("V8: the same modules in Node, and the golden vectors with the bundles that the Rust tests compiled");
-    run(Command::new("node")
-        .args([
-            "--test",
-            "tests/node/core.test.mjs",
-            "tests/node/golden.test.mjs",
-            "tests/node/signature.test.mjs",
-        ])
-        .env("LOCKGATE", target().join("debug/lockgate"))
-        .env("LOCKGATE_CORE_DIR", crate::core::directory())
-        .env("LOCKGATE_GOLDEN_DIR", target().join("tmp/golden")))?;
+    crate::js::test()?;
 
     say("the second evaluator: the golden vectors are what it decides");
     run(Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
