@@ -9,7 +9,9 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use lockgate_oip::{HEADER_LENGTH, InferResponse, Parameter, decode_request, encode_response, request_id};
+use lockgate_oip::{
+    HEADER_LENGTH, InferResponse, Parameter, Parameters, decode_request, encode_response, request_id,
+};
 use lockgate_package::Tensor;
 use lockgate_runtime::{Context, InferAnswer, InferRequest, RuntimeError};
 
@@ -89,6 +91,12 @@ impl Request<'_> {
         let route = self.path.model.clone();
         let rows = message.inputs.first().and_then(|input| usize::try_from(*input.shape.first()?).ok());
         let contexts = contexts(settings, &self.headers, &caller, &message.parameters, rows)?;
+        if contexts.is_empty() {
+            // No row asks, but the caller does.
+            let caller_alone =
+                super::context::contexts(settings, &self.headers, &caller, &Parameters::default(), None)?;
+            self.check_route(&caller, &caller_alone)?;
+        }
         self.check_route(&caller, &contexts)?;
         let request = InferRequest {
             route,

@@ -66,6 +66,16 @@ fn verified_values_are_never_overridden() {
     assert_eq!(forbidden.error(), (404, "unknown_route".to_owned()));
     assert_eq!(forbidden.text().replace("missing", "nothing"), unknown.text());
     assert_eq!(ask("missing", "secret", json!({})).error().0, 400, "this key may ask it");
+    // Nor does a request without rows, each of which would have its own user, tell the two apart.
+    let mut without_rows = request(1, &json!({ "user": [] }));
+    without_rows["inputs"][0]["shape"][0] = json!(0);
+    without_rows["inputs"][0]["data"] = json!([]);
+    let ask =
+        |path: &str, key: &str| server.post(path, &[("x-api-key", key)], without_rows.to_string().as_bytes());
+    for path in ["/v2/models/missing/infer", "/v2/models/missing/versions/1.0.0/infer"] {
+        assert_eq!(ask(path, "other").error(), (404, "unknown_route".to_owned()), "{path}");
+        assert_ne!(ask(path, "secret").error().1, "unknown_route", "{path}");
+    }
 }
 
 #[test]
