@@ -8,7 +8,7 @@ pub(crate) mod layers;
 mod lists;
 mod pins;
 mod program;
-mod routes;
+pub(crate) mod routes;
 mod scopes;
 mod segments;
 mod writer;

@@ -64,6 +64,12 @@ impl Field {
         }
     }
 
+    /// The key of a list of its values, `users`.
+    #[cfg(feature = "compiler")]
+    pub(crate) fn list_key(self) -> String {
+        format!("{}s", self.name())
+    }
+
     /// The number used in bundles.
     #[cfg(feature = "compiler")]
     pub(crate) fn number(self) -> u32 {

@@ -150,7 +150,7 @@ fn route(route: &Route, own: &str) -> String {
     out.put("fallbacks", texts(&route.fallbacks));
     let overrides = route.overrides.iter().map(|item| {
         let mut entry = Object::default();
-        entry.put(&plural(item.field), texts(&item.values));
+        entry.put(&item.field.list_key(), texts(&item.values));
         entry.text("serve", &item.serve);
         entry.close()
     });
@@ -275,10 +275,6 @@ fn unit(unit: &Unit) -> String {
         [only] => part(only),
         parts => list(parts.iter().map(part)),
     }
-}
-
-fn plural(field: Field) -> String {
-    format!("{}s", field.name())
 }
 
 /// A condition as the entries of a mapping: those that the language would need, so that what is written is no deeper than
@@ -624,10 +620,10 @@ impl Object {
     fn members(&mut self, members: &Members) {
         for field in Field::ALL {
             if let Some(values) = members.values.get(&field) {
-                self.put(&plural(field), texts(values));
+                self.put(&field.list_key(), texts(values));
             }
             if let Some(file) = members.files.get(&field) {
-                self.put(&plural(field), object([("file".to_owned(), text(file))]));
+                self.put(&field.list_key(), object([("file".to_owned(), text(file))]));
             }
         }
         if !members.segments.is_empty() {

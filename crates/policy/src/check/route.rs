@@ -260,7 +260,7 @@ fn overrides(reader: &mut Reader<'_>, scope: &RouteScope<'_>, node: &Node, path:
                 let value = reader.filled_text(node, &path.key(field.name()));
                 whom.push((field, node, value.map(str::to_owned).into_iter().collect()));
             }
-            let key = format!("{}s", field.name());
+            let key = field.list_key();
             if let Some(node) = fields.get(&key) {
                 let values = reader.filled_set(node, &path.key(&key));
                 whom.push((field, node, values.unwrap_or_default()));

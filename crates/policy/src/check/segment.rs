@@ -49,7 +49,7 @@ pub(super) fn members(
     let before = reader.problems.len();
     let mut members = Members::default();
     for field in Field::ALL {
-        let key = format!("{}s", field.name());
+        let key = field.list_key();
         let Some(node) = fields.get(&key) else { continue };
         let path = path.key(&key);
         match &node.value {

@@ -110,7 +110,7 @@ pub(super) struct Base<'b> {
 
 /// Who owns buckets of a layer with experiments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum LayerOwner<'a> {
+pub(crate) enum LayerOwner<'a> {
     Holdout,
     /// The name of the route's own layer, and those of the rule and the variant.
     Experiment(String, &'a str, &'a str),

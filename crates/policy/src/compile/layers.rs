@@ -9,7 +9,7 @@ use crate::bundle::format::{
     HOLDOUT_NAMED, HOLDOUT_OF_LAYER, Holdout as HoldoutRecord, Interval, NONE, Split as SplitRecord,
 };
 use crate::intervals::{Intervals, Old, ranges, split};
-use crate::policy::{Experiment, Layer, Policy, Route, RouteKey, Rule, Serve, Share, Unit};
+use crate::policy::{Experiment, Layer, NamedLayer, Policy, Route, RouteKey, Rule, Serve, Share, Unit};
 
 /// The layers that have experiments, laid out, and the places of all holdouts.
 #[derive(Default)]
@@ -36,15 +36,7 @@ pub(super) fn write<'p>(
     let mut old_layers = base.map(Base::layers).unwrap_or_default();
     for (name, experiments) in experiments(policy) {
         let Some(layer) = policy.layers.get(name) else { continue };
-        let mut widths = vec![(LayerOwner::Holdout, layer.holdout.buckets())];
-        for (layer_name, rule, experiment, route) in &experiments {
-            let mut shares: Vec<(&str, u32)> =
-                experiment.shares.iter().map(|(name, share)| (name.as_str(), share.buckets())).collect();
-            by_name(&mut shares, &route.baseline);
-            for (variant, width) in shares {
-                widths.push((LayerOwner::Experiment(layer_name.clone(), &rule.name, variant), width));
-            }
-        }
+        let mut widths = owners(layer, &experiments);
         let taken: u32 = widths.iter().map(|(_, width)| width).sum();
         widths.push((LayerOwner::Nobody, rest(taken)));
         let old = old_layers.remove(name).map(Old::Split);
@@ -84,6 +76,19 @@ pub(crate) fn experiments(policy: &Policy) -> BTreeMap<&str, Experiments<'_>> {
         });
     }
     layers
+}
+
+/// Who owns how much of a layer, in the order in which they lie: its holdout, then its experiments.
+pub(crate) fn owners<'p>(layer: &NamedLayer, experiments: &Experiments<'p>) -> Vec<(LayerOwner<'p>, u32)> {
+    let mut owners = vec![(LayerOwner::Holdout, layer.holdout.buckets())];
+    for (name, rule, experiment, route) in experiments {
+        let mut shares: Vec<(&str, u32)> =
+            experiment.shares.iter().map(|(name, share)| (name.as_str(), share.buckets())).collect();
+        by_name(&mut shares, &route.baseline);
+        let owner = |variant| LayerOwner::Experiment(name.clone(), &rule.name, variant);
+        owners.extend(shares.into_iter().map(|(variant, width)| (owner(variant), width)));
+    }
+    owners
 }
 
 fn write_holdout(

@@ -14,7 +14,7 @@ use crate::bundle::format::{
     Switchback as SwitchbackRecord, Target, VARIANT_DISABLED, Variant as VariantRecord,
 };
 use crate::hash::Algorithm;
-use crate::intervals::{Intervals, ramp, split};
+use crate::intervals::{Intervals, fresh, ramp, split};
 use crate::policy::{
     Experiment, Layer, Millis, Pause, Policy, Ramp, Route, RouteKey, Serve, Shares, Split, Switchback, Window,
 };
@@ -305,17 +305,19 @@ fn place(route: &Route, name: &str) -> u32 {
 }
 
 /// The widths of a split, in the order in which they lie.
-fn widths<'p>(route: &Route, shares: &'p Shares) -> Vec<(&'p str, u32)> {
-    let mut widths: Vec<(&str, u32)> =
-        shares.parts.iter().map(|(name, width)| (name.as_str(), *width)).collect();
+pub(crate) fn widths<'p>(route: &Route, shares: &'p Shares) -> Vec<(&'p str, u32)> {
+    let mut widths = written(shares);
     by_name(&mut widths, &route.baseline);
     widths
 }
 
 /// A split as other systems lay it out.
-fn in_order(shares: &Shares) -> Intervals<&str> {
-    let widths: Vec<(&str, u32)> = shares.parts.iter().map(|(name, width)| (name.as_str(), *width)).collect();
-    split(None, &widths)
+pub(crate) fn in_order(shares: &Shares) -> Intervals<&str> {
+    fresh(&written(shares))
+}
+
+fn written(shares: &Shares) -> Vec<(&str, u32)> {
+    shares.parts.iter().map(|(name, width)| (name.as_str(), *width)).collect()
 }
 
 /// The times in which a ramp's clock stands still, merged where they meet.

@@ -638,7 +638,7 @@ impl Importer<'_> {
                         if values.is_empty() {
                             return Ok(Condition::Never);
                         }
-                        json!({ format!("{}s", field.name()): values })
+                        json!({ field.list_key(): values })
                     }
                     Subject::Attribute(_) => match one_of(subject, values, path)? {
                         Condition::Never => return Ok(Condition::Never),

@@ -50,7 +50,7 @@ impl<'p> Linter<'p> {
         let mut found = Vec::new();
         let mut add = |members: &'p Members, place: &Place| {
             for (field, file) in &members.files {
-                let place = place.key(&format!("{}s", field.name())).key("file");
+                let place = place.key(&field.list_key()).key("file");
                 found.push((file.as_str(), place));
             }
         };

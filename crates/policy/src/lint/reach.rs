@@ -399,6 +399,15 @@ fn take(by: &[&Step<'_>]) -> String {
     }
 }
 
+/// The values that members list themselves; whether they list all. `None` when there are more than may still be looked up.
+fn own_values<'p>(members: &'p Members, into: &mut Vec<(Field, &'p str)>, left: &mut usize) -> Option<bool> {
+    let count: usize = members.values.values().map(|values| values.len() + 1).sum();
+    *left = left.checked_sub(count + 1)?;
+    let values = members.values.iter();
+    into.extend(values.flat_map(|(field, values)| values.iter().map(move |value| (*field, value.as_str()))));
+    Some(members.files.is_empty())
+}
+
 /// Every value that a member has one of; `false` when that is not known.
 fn at_most<'p>(
     policy: &'p Policy,
@@ -406,16 +415,7 @@ fn at_most<'p>(
     into: &mut Vec<(Field, &'p str)>,
     left: &mut usize,
 ) -> bool {
-    let count: usize = members.values.values().map(|values| values.len() + 1).sum();
-    let Some(rest) = left.checked_sub(count + 1) else { return false };
-    *left = rest;
-    into.extend(
-        members
-            .values
-            .iter()
-            .flat_map(|(field, values)| values.iter().map(move |value| (*field, value.as_str()))),
-    );
-    members.files.is_empty()
+    own_values(members, into, left) == Some(true)
         && members.segments.iter().all(|name| {
             policy.segments.get(name).is_some_and(|segment| {
                 segment.condition.is_none() && at_most(policy, &segment.include, into, left)
@@ -430,16 +430,7 @@ pub(super) fn at_least<'p>(
     into: &mut Vec<(Field, &'p str)>,
     left: &mut usize,
 ) -> bool {
-    let count: usize = members.values.values().map(|values| values.len() + 1).sum();
-    let Some(rest) = left.checked_sub(count + 1) else { return false };
-    *left = rest;
-    into.extend(
-        members
-            .values
-            .iter()
-            .flat_map(|(field, values)| values.iter().map(move |value| (*field, value.as_str()))),
-    );
-    let mut all = members.files.is_empty();
+    let Some(mut all) = own_values(members, into, left) else { return false };
     for segment in members.segments.iter().filter_map(|name| policy.segments.get(name)) {
         if segment.exclude == Members::default() {
             all &= at_least(policy, &segment.include, into, left) && segment.condition.is_none();

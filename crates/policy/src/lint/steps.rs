@@ -6,11 +6,13 @@ use super::logic::{Bucket, Values, Whom};
 use super::place::Place;
 use super::{grouped, listed};
 use crate::check::graph::each;
-use crate::compile::{by_name, layers};
+use crate::compile::base::LayerOwner;
+use crate::compile::layers;
+use crate::compile::routes::{in_order, widths};
 use crate::intervals::{self, Intervals, ranges};
 use crate::policy::{
-    Condition, GroupKind, Members, Override, Policy, Route, RouteKey, Serve, Shares, Switchback, TextTest,
-    UnitPart, Window,
+    Condition, GroupKind, Layer, Members, Override, Policy, Route, RouteKey, Serve, Share, Switchback,
+    TextTest, Unit, UnitPart, Window,
 };
 use crate::{Algorithm, BUCKETS, Field};
 
@@ -80,13 +82,16 @@ pub(super) fn steps<'p>(
         serve: None,
         takes_all: true,
     });
-    let holdout = |name: &'p str, bucket: Bucket<'p>| Step {
+    let holdout = |name: &'p str, layer: &'p Layer, unit: &'p Unit, share: Share| Step {
         kind: Kind::Holdout,
         name,
         place: Place::default(),
         line: 0,
         keys: &[],
-        whom: Whom { bucket: Some(bucket), ..Whom::default() },
+        whom: Whom {
+            bucket: Some(Bucket { layer, unit, scale: BUCKETS, from: 0, below: share.buckets() }),
+            ..Whom::default()
+        },
         mask: 0,
         serve: None,
         takes_all: true,
@@ -95,30 +100,12 @@ pub(super) fn steps<'p>(
         let concerned = holdout.routes.as_ref().is_none_or(|routes| routes.contains(&key.name));
         concerned && holdout.share.buckets() > 0
     });
-    let named = named.map(|(name, item)| {
-        let bucket = Bucket {
-            layer: &item.layer,
-            unit: &item.unit,
-            scale: BUCKETS,
-            from: 0,
-            below: item.share.buckets(),
-        };
-        holdout(name, bucket)
-    });
+    let named = named.map(|(name, item)| holdout(name, &item.layer, &item.unit, item.share));
     let layers = policy.layers.iter().filter(|(name, layer)| {
         let used = |serve: &Serve| matches!(serve, Serve::Experiment(of) if of.layer == **name);
         layer.holdout.buckets() > 0 && route.rules.iter().any(|rule| used(&rule.serve))
     });
-    let layers = layers.map(|(name, item)| {
-        let bucket = Bucket {
-            layer: &item.layer,
-            unit: &item.unit,
-            scale: BUCKETS,
-            from: 0,
-            below: item.holdout.buckets(),
-        };
-        holdout(name, bucket)
-    });
+    let layers = layers.map(|(name, item)| holdout(name, &item.layer, &item.unit, item.holdout));
     let groups = grouped(place, route).map(|(item, place)| Step {
         kind: Kind::Group(item.kind),
         name: &item.name,
@@ -186,18 +173,15 @@ impl<'p> Experiments<'p> {
     pub(super) fn of(policy: &'p Policy) -> Self {
         let mut slices = BTreeMap::new();
         for (layer, experiments) in layers::experiments(policy) {
-            let mut end = policy.layers.get(layer).map_or(0, |layer| layer.holdout.buckets());
-            for (own, rule, experiment, route) in experiments {
-                let shares = experiment.shares.iter();
-                let mut shares: Vec<(&str, u32)> =
-                    shares.map(|(name, share)| (name.as_str(), share.buckets())).collect();
-                by_name(&mut shares, &route.baseline);
-                let parts = shares.into_iter().map(|(name, width)| {
-                    let from = end;
-                    end = end.saturating_add(width);
-                    (name, from, end)
-                });
-                slices.insert((own, rule.name.as_str()), parts.collect());
+            let Some(layer) = policy.layers.get(layer) else { continue };
+            let mut from = 0_u32;
+            for (owner, width) in layers::owners(layer, &experiments) {
+                let below = from.saturating_add(width);
+                if let LayerOwner::Experiment(own, rule, variant) = owner {
+                    let slices: &mut Vec<Slice<'p>> = slices.entry((own, rule)).or_default();
+                    slices.push((variant, from, below));
+                }
+                from = below;
             }
         }
         Self { slices }
@@ -236,7 +220,7 @@ impl<'p> Experiments<'p> {
             Serve::Split(split) => {
                 let intervals = match split.layer.algorithm {
                     Algorithm::Lockgate => intervals::fresh(&widths(route, &split.shares)),
-                    _ => intervals::fresh(&in_order(&split.shares)),
+                    _ => in_order(&split.shares),
                 };
                 for (from, below, name) in ranges(&intervals) {
                     let scale = split.shares.scale;
@@ -249,7 +233,7 @@ impl<'p> Experiments<'p> {
                         let stages = ramp.stages.iter().map(|stage| widths(route, &stage.shares));
                         intervals::ramp(None, &stages.collect::<Vec<_>>())
                     }
-                    _ => ramp.stages.iter().map(|stage| intervals::fresh(&in_order(&stage.shares))).collect(),
+                    _ => ramp.stages.iter().map(|stage| in_order(&stage.shares)).collect(),
                 };
                 let bucket =
                     |scale, from, below| Bucket { layer: &ramp.layer, unit: &ramp.unit, scale, from, below };
@@ -275,17 +259,6 @@ impl<'p> Experiments<'p> {
         }
         parts
     }
-}
-
-/// The widths of a split, in the order in which they lie.
-fn widths<'p>(route: &Route, shares: &'p Shares) -> Vec<(&'p str, u32)> {
-    let mut widths = in_order(shares);
-    by_name(&mut widths, &route.baseline);
-    widths
-}
-
-fn in_order(shares: &Shares) -> Vec<(&str, u32)> {
-    shares.parts.iter().map(|(name, width)| (name.as_str(), *width)).collect()
 }
 
 /// What conditions are about, a bit for each subject; attributes share bits. Conditions without a common bit say nothing about each

@@ -49,7 +49,7 @@ fn collect<'s>(node: &'s Node, path: &str, found: &mut BTreeMap<&'s str, ListFil
                 match &value.value {
                     // Whatever stands there is the application's.
                     _ if key == "payload" => {}
-                    Value::Mapping(inner) if Field::ALL.iter().any(|field| is_plural(key, *field)) => {
+                    Value::Mapping(inner) if Field::ALL.iter().any(|field| field.list_key() == *key) => {
                         for entry in inner.iter().filter(|entry| entry.key == "file") {
                             if let Value::Text(name) = &entry.value.value {
                                 let (position, path) = (entry.value.position, format!("{path}.file"));
@@ -63,11 +63,6 @@ fn collect<'s>(node: &'s Node, path: &str, found: &mut BTreeMap<&'s str, ListFil
         }
         _ => {}
     }
-}
-
-/// Whether a key is a field's name with an `s`, as lists of units are called.
-fn is_plural(key: &str, field: Field) -> bool {
-    key.strip_suffix('s') == Some(field.name())
 }
 
 /// The units of a list file, one a line. `file` names it in messages.
