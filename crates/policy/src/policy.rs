@@ -285,6 +285,8 @@ pub struct Route {
     pub default: Serve,
     /// What runs beside the variant that serves.
     pub shadows: Vec<Shadow>,
+    /// The share of requests that are recorded; `None` leaves it to the shell.
+    pub records: Option<Share>,
     /// Where this was written.
     pub origin: Origin,
 }

@@ -202,6 +202,7 @@ fn route(route: &Route, own: &str) -> String {
         entry.close()
     });
     out.list("shadows", shadows);
+    out.option("records", route.records.map(|share| percent(share.buckets(), BUCKETS)));
     out.close()
 }
 

@@ -345,6 +345,8 @@ sections! {
             description: Text,
             /// Bytes in `signatures`.
             signature: Span,
+            /// The share of requests that are recorded, in thousandths of a percent; [`NONE`] leaves it to the shell.
+            records: u32,
         }
         /// A variant of a route.
         Variant = "variants" {

@@ -64,6 +64,11 @@ impl<'b> RouteView<'b> {
         self.record().flags & ROUTE_ENABLED != 0
     }
 
+    /// The share of requests that are recorded, out of [`BUCKETS`](crate::BUCKETS); `None` leaves it to the shell.
+    pub fn records(&self) -> Option<u32> {
+        Some(self.texts().records).filter(|records| *records != NONE)
+    }
+
     /// What goes into the route's models and what comes out. Decoded on each call.
     ///
     /// # Errors

@@ -98,6 +98,7 @@ pub(super) fn route(
     });
     let shadows =
         reader.at(&fields, path, "shadows", |reader, node, path| Some(shadows(reader, &scope, node, path)));
+    let records = reader.at(&fields, path, "records", scalar::share);
     let baseline = scope.baseline;
     Some(Route {
         description: description.flatten(),
@@ -114,6 +115,7 @@ pub(super) fn route(
         rules,
         default: default?,
         shadows: shadows.flatten().unwrap_or_default(),
+        records: records.flatten(),
         origin: reader.origin(entry.position, path),
     })
 }

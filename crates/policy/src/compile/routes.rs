@@ -16,7 +16,8 @@ use crate::bundle::format::{
 use crate::hash::Algorithm;
 use crate::intervals::{Intervals, fresh, ramp, split};
 use crate::policy::{
-    Experiment, Layer, Millis, Pause, Policy, Ramp, Route, RouteKey, Serve, Shares, Split, Switchback, Window,
+    Experiment, Layer, Millis, Pause, Policy, Ramp, Route, RouteKey, Serve, Share, Shares, Split, Switchback,
+    Window,
 };
 use crate::{Field, Step};
 
@@ -42,6 +43,7 @@ impl<'p> Routes<'p, '_> {
             user: self.writer.optional_text(scope.user.as_deref()),
             description: self.writer.optional_text(route.description.as_deref()),
             signature: self.signature(key),
+            records: route.records.map_or(NONE, Share::buckets),
         };
         self.writer.push(&text);
         let requests: Vec<RequestRecord> = route

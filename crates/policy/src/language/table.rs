@@ -552,6 +552,12 @@ pub(crate) static ROUTE: Mapping = Mapping {
             Optional,
             "What gets a copy of requests without serving, 32 at most.",
         ),
+        key(
+            "records",
+            Kind::Form(&PERCENT),
+            Default("the edge's setting `record_sample`"),
+            "The share of requests that an edge records and reports. Chosen by the decision's id.",
+        ),
     ]],
     ..PLAIN
 };

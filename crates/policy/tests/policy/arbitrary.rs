@@ -396,6 +396,9 @@ impl Generator {
             let every = json!({ "name": "every", "variant": self.random.one(variants), "limits": { "rate": 3, "concurrency": 1, "bytes": "64KiB", "deadline": "200ms" } });
             route["shadows"] = json!([shadow, every]);
         }
+        if self.random.often() {
+            route["records"] = json!(self.random.below(101));
+        }
         route
     }
 

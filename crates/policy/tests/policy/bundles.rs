@@ -7,6 +7,9 @@ use proptest::prelude::*;
 
 use crate::{bundle, bundle_with, check_decision, decided, load_compiled, packages, policy, signature};
 
+/// Where the share of records stands in a record of `route-texts`, behind four texts and a span.
+const RECORDS_AT: usize = 40;
+
 const SMALL: &str = "
 lockgate: 1
 freezes: [{ from: 2026-01-05T00:00:00Z }]
@@ -382,6 +385,12 @@ fn broken_bundles_are_refused() {
         refusal(&edited("routes", |bytes| bytes[4] = 9)),
         malformed("routes", "a baseline does not exist")
     );
+    let records = |share: u32| {
+        refusal(&edited("route-texts", |bytes| {
+            bytes[RECORDS_AT..RECORDS_AT + 4].copy_from_slice(&share.to_le_bytes());
+        }))
+    };
+    assert_eq!(records(100_001), malformed("route-texts", "a share of records is above the whole"));
     assert_eq!(refusal(&edited("routes", Vec::clear)), malformed("route-texts", "not one record per route"));
     assert_eq!(
         refusal(&edited("intervals", |bytes| bytes[..4].fill(0))),

@@ -718,6 +718,16 @@ routes:
 }
 
 #[test]
+fn a_route_says_which_share_is_recorded() {
+    let serve = "default: { serve: a }";
+    let records = |said: &str| one("", &format!("{said} {serve}")).route("r").unwrap().records();
+    assert_eq!(records(""), None);
+    assert_eq!(records("records: 0,"), Some(0));
+    assert_eq!(records("records: 12.5,"), Some(12_500));
+    assert_eq!(records("records: 100,"), Some(100_000));
+}
+
+#[test]
 fn static_means_that_nothing_else_could_have_served() {
     let serve = "default: { serve: a }";
     let reason = |before: &str, more: &str| {

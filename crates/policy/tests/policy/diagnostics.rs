@@ -118,7 +118,7 @@ fn the_language_version() {
 fn misspelt_keys() {
     assert_snapshot!(broken("    variants:", "    varaints:"), @r"
     policy.yaml:11:5: routes.direction: unknown key `varaints`
-      expected: one of `description`, `signature`, `enabled`, `access`, `unit`, `layer`, `salt`, `variants`, `baseline`, `fallbacks`, `overrides`, `requests`, `test_groups`, `symbol_rollouts`, `rules`, `default`, `shadows`
+      expected: one of `description`, `signature`, `enabled`, `access`, `unit`, `layer`, `salt`, `variants`, `baseline`, `fallbacks`, `overrides`, `requests`, `test_groups`, `symbol_rollouts`, `rules`, `default`, `shadows`, `records`
       hint: did you mean `variants`?
     ");
     assert_snapshot!(broken("segments:\n", "segmets:\n"), @r"
@@ -530,12 +530,12 @@ fn one_mistake_is_reported_once() {
     ");
     assert_snapshot!(broken("    default:\n", "    defualt:\n"), @r"
     policy.yaml:19:5: routes.direction: unknown key `defualt`
-      expected: one of `description`, `signature`, `enabled`, `access`, `unit`, `layer`, `salt`, `variants`, `baseline`, `fallbacks`, `overrides`, `requests`, `test_groups`, `symbol_rollouts`, `rules`, `default`, `shadows`
+      expected: one of `description`, `signature`, `enabled`, `access`, `unit`, `layer`, `salt`, `variants`, `baseline`, `fallbacks`, `overrides`, `requests`, `test_groups`, `symbol_rollouts`, `rules`, `default`, `shadows`, `records`
       hint: did you mean `default`?
     ");
     assert_snapshot!(broken("    baseline: stable", "    basline: stable"), @r"
     policy.yaml:14:5: routes.direction: unknown key `basline`
-      expected: one of `description`, `signature`, `enabled`, `access`, `unit`, `layer`, `salt`, `variants`, `baseline`, `fallbacks`, `overrides`, `requests`, `test_groups`, `symbol_rollouts`, `rules`, `default`, `shadows`
+      expected: one of `description`, `signature`, `enabled`, `access`, `unit`, `layer`, `salt`, `variants`, `baseline`, `fallbacks`, `overrides`, `requests`, `test_groups`, `symbol_rollouts`, `rules`, `default`, `shadows`, `records`
       hint: did you mean `baseline`?
     ");
     assert_snapshot!(broken("        serve: canary", "        sevre: canary"), @r"

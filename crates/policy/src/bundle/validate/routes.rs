@@ -57,6 +57,8 @@ impl Validator<'_> {
             let Span { start, count } = text.signature;
             let inside = start.checked_add(count).is_some_and(|end| end <= signatures);
             self.ensure(inside, section, "a signature lies outside its section");
+            let is_share = text.records == NONE || text.records <= BUCKETS;
+            self.ensure(is_share, section, "a share of records is above the whole");
             let scope = (self.reader.optional(text.tenant), self.reader.optional(text.user));
             let key = Some((self.reader.text(text.name), scope));
             self.ensure(before < key, section, "the routes are not sorted");
