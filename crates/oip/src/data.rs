@@ -230,7 +230,7 @@ impl<'a> Scalar<'a> {
         let Self::Text(quoted) = self else { return None };
         let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
         if inner.contains('\\') {
-            return serde_json::from_str(quoted).ok().map(Cow::Owned);
+            return serde_json::from_slice(quoted.as_bytes()).ok().map(Cow::Owned);
         }
         Some(Cow::Borrowed(inner))
     }

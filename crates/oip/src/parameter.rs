@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// The `parameters` of a request.
 pub type Parameters = BTreeMap<String, Parameter>;
@@ -32,7 +32,8 @@ impl Parameter {
             Self::Null => "null".to_owned(),
             Self::Boolean(value) => format!("the boolean {value}"),
             Self::Integer(value) => format!("the number {value}"),
-            Self::Number(value) => format!("the number {value}"),
+            // As JSON writes it.
+            Self::Number(value) => format!("the number {}", serde_json::to_string(value).unwrap_or_default()),
             Self::Text(value) => format!("the string \"{}\"", crate::error::excerpt(value)),
             Self::List(values) => format!("an array of length {}", values.len()),
         }
@@ -51,55 +52,44 @@ impl From<bool> for Parameter {
     }
 }
 
+/// From JSON only. Numbers are read from their text, so that each is the nearest FP64: serde_json's own reading is off by a bit now and then,
+/// or carries tables of its own.
 impl<'de> Deserialize<'de> for Parameter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ParameterVisitor;
-        impl<'de> Visitor<'de> for ParameterVisitor {
-            type Value = Parameter;
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        read(raw.get(), true).map_err(D::Error::custom)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a number, a boolean, or an array of these with one element per row")
-            }
-
-            fn visit_unit<E>(self) -> Result<Parameter, E> {
-                Ok(Parameter::Null)
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Parameter, E> {
-                Ok(Parameter::Boolean(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Parameter, E> {
-                Ok(Parameter::Integer(value))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Parameter, E> {
-                // Above the range of i64 a number keeps its magnitude, not every digit.
-                #[expect(clippy::cast_precision_loss, reason = "said above")]
-                Ok(i64::try_from(value).map_or(Parameter::Number(value as f64), Parameter::Integer))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Parameter, E> {
-                Ok(Parameter::Number(value))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Parameter, E> {
-                Ok(Parameter::Text(value.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Parameter, A::Error> {
-                let mut list = Vec::new();
-                while let Some(element) = elements.next_element()? {
-                    if matches!(element, Parameter::List(_)) {
-                        return Err(A::Error::custom(
-                            "an array in a parameter's array; expected scalars, one per row",
-                        ));
-                    }
-                    list.push(element);
-                }
-                Ok(Parameter::List(list))
-            }
+fn read(text: &str, may_be_list: bool) -> Result<Parameter, String> {
+    let text_error = |error: serde_json::Error| error.to_string();
+    match text.as_bytes().first() {
+        Some(b'n') => Ok(Parameter::Null),
+        Some(b't') => Ok(Parameter::Boolean(true)),
+        Some(b'f') => Ok(Parameter::Boolean(false)),
+        Some(b'"') => serde_json::from_slice(text.as_bytes()).map(Parameter::Text).map_err(text_error),
+        Some(b'[') if may_be_list => {
+            let elements: Vec<&RawValue> = serde_json::from_slice(text.as_bytes()).map_err(text_error)?;
+            let elements = elements.into_iter().map(|element| read(element.get(), false));
+            elements.collect::<Result<_, _>>().map(Parameter::List)
         }
-        deserializer.deserialize_any(ParameterVisitor)
+        Some(b'[') => {
+            Err("an array in a parameter's array; expected scalars, one per row".to_owned())
+        }
+        Some(b'{') | None => Err("invalid type: map, expected a string, a number, a boolean, or an array of these with one element per row".to_owned()),
+        Some(_) => number(text),
+    }
+}
+
+fn number(text: &str) -> Result<Parameter, String> {
+    if let Ok(integer) = text.parse::<i64>()
+        && text != "-0"
+    {
+        return Ok(Parameter::Integer(integer));
+    }
+    // Beyond the range of i64 a number keeps its magnitude, not every digit.
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(Parameter::Number(number)),
+        _ => Err("number out of range".to_owned()),
     }
 }

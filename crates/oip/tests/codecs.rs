@@ -211,7 +211,7 @@ fn what_is_no_request_is_refused() {
     check(
         r#"{"inputs":[],"parameters":{"user":{"name":"a"}}}"#,
         "invalid_request",
-        "the body is not an inference request: invalid type: map, expected a string, a number, a boolean, or an array of these with one element per row at line 1 column 35",
+        "the body is not an inference request: invalid type: map, expected a string, a number, a boolean, or an array of these with one element per row at line 1 column 47",
     );
     check(
         r#"{"inputs":[],"parameters":{"binary_data_output":"yes"}}"#,

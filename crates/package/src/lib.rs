@@ -6,7 +6,8 @@
 //!
 //! A model package holds a [`Manifest`] (what the model is called, takes and gives) and a [`plan`] (how to compute it). The
 //! importer, which writes packages from ONNX files, sits behind the `import` feature: the core carries no ONNX. So does what
-//! makes and checks signatures, behind `signing`: shells verify, the core never sees a key.
+//! makes and checks signatures, behind `signing`: shells verify, the core never sees a key. `trust` alone reads signatures and judges
+//! them with somebody else's cryptography, as a shell does on a platform that has its own.
 //!
 //! This crate knows nothing of files, key stores or networks; it turns bytes into values and back.
 
@@ -21,7 +22,7 @@ mod package;
 mod packed;
 pub mod plan;
 mod signature;
-#[cfg(feature = "signing")]
+#[cfg(feature = "trust")]
 pub mod signing;
 mod tensor;
 

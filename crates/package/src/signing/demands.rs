@@ -1,6 +1,8 @@
 //! Everything that a loader may demand of a bundle and its packages, and how it refuses.
 
-use super::{Signed, TrustedKeys};
+#[cfg(feature = "signing")]
+use super::PublicKey;
+use super::{Signed, TrustedKeys, Verifies};
 use crate::{Digest, EnvelopeError, Kind};
 
 /// A bundle that was accepted.
@@ -204,7 +206,21 @@ impl Demands {
     ///
     /// # Errors
     /// See [`TrustError`].
+    #[cfg(feature = "signing")]
     pub fn check_bytes(&self, bytes: &[u8], kind: Kind) -> Result<(), TrustError> {
+        self.check_bytes_with(bytes, kind, &PublicKey::verifies)
+    }
+
+    /// The same for a caller that verifies signatures elsewhere: `verifies` says whether a signature is one of a statement by a key.
+    ///
+    /// # Errors
+    /// See [`TrustError`].
+    pub fn check_bytes_with(
+        &self,
+        bytes: &[u8],
+        kind: Kind,
+        verifies: &Verifies<'_>,
+    ) -> Result<(), TrustError> {
         let is_signed = match kind {
             Kind::Bundle => true,
             Kind::Package => self.sign_packages,
@@ -221,7 +237,7 @@ impl Demands {
             return Err(EnvelopeError::WrongKind { expected: kind.name(), found }.into());
         }
         if let Some(keys) = keys {
-            keys.require(&signed)?;
+            keys.require_with(&signed, verifies)?;
         }
         match pin {
             Some(expected) if expected != signed.digest() => {

@@ -9,10 +9,14 @@
 
 mod demands;
 mod keys;
+#[cfg(feature = "signing")]
+mod private;
 mod signed;
 mod trusted;
 
 pub use demands::{Accepted, Demands, ExpectedParent, TrustError};
-pub use keys::{KeyError, KeyId, PrivateKey, PublicKey};
+pub use keys::{KeyError, KeyId, PublicKey};
+#[cfg(feature = "signing")]
+pub use private::PrivateKey;
 pub use signed::{ALGORITHM, EnvelopeSignature, STATEMENT_LEN, Signed, statement};
-pub use trusted::{Judgement, TrustedKey, TrustedKeys, Verdict};
+pub use trusted::{Judgement, TrustedKey, TrustedKeys, Verdict, Verifies};

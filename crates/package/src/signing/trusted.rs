@@ -19,6 +19,9 @@ pub struct TrustedKey {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrustedKeys(Vec<TrustedKey>);
 
+/// Whether a signature is one of a statement by a key: the cryptography, which a platform may bring.
+pub type Verifies<'a> = dyn Fn(&PublicKey, &[u8], &[u8; 64]) -> bool + 'a;
+
 /// What one signature is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -100,15 +103,15 @@ impl TrustedKeys {
         self.0.is_empty()
     }
 
-    /// Checks every signature of an envelope.
-    pub fn judge<'a>(&'a self, signed: &Signed<'_>) -> Vec<Judgement<'a>> {
+    /// Says what every signature of an envelope is worth. `verifies` says whether a signature is one of a statement by a key.
+    pub fn judge_with<'a>(&'a self, signed: &Signed<'_>, verifies: &Verifies<'_>) -> Vec<Judgement<'a>> {
         let statement = signed.statement();
         let judge = |one: &super::EnvelopeSignature| {
             let trusted = self.get(one.key);
             let verdict = match (trusted, one.signature.as_slice().try_into()) {
                 _ if one.algorithm != ALGORITHM => Verdict::UnknownAlgorithm,
                 (None, _) => Verdict::UnknownKey,
-                (Some(trusted), Ok(signature)) if trusted.key.verifies(&statement, signature) => {
+                (Some(trusted), Ok(signature)) if verifies(&trusted.key, &statement, signature) => {
                     if trusted.kinds.contains(&signed.kind()) { Verdict::Good } else { Verdict::NotAllowed }
                 }
                 (Some(_), _) => Verdict::Bad,
@@ -123,8 +126,8 @@ impl TrustedKeys {
     ///
     /// # Errors
     /// No signature, a bad one, or none by a trusted key that may sign this kind of envelope.
-    pub fn require(&self, signed: &Signed<'_>) -> Result<(), TrustError> {
-        let judgements = self.judge(signed);
+    pub fn require_with(&self, signed: &Signed<'_>, verifies: &Verifies<'_>) -> Result<(), TrustError> {
+        let judgements = self.judge_with(signed, verifies);
         let (what, digest) = (signed.kind().name(), signed.digest());
         let find = |verdict| judgements.iter().find(|one| one.verdict == verdict);
         if let Some(bad) = find(Verdict::Bad) {
@@ -151,6 +154,21 @@ impl TrustedKeys {
                 Err(TrustError::UnknownKey { what, digest, keys: keys.join(", "), trusted })
             }
         }
+    }
+
+    /// [`judge_with`](Self::judge_with) Ed25519 as this crate verifies it.
+    #[cfg(feature = "signing")]
+    pub fn judge<'a>(&'a self, signed: &Signed<'_>) -> Vec<Judgement<'a>> {
+        self.judge_with(signed, &PublicKey::verifies)
+    }
+
+    /// [`require_with`](Self::require_with) Ed25519 as this crate verifies it.
+    ///
+    /// # Errors
+    /// The same.
+    #[cfg(feature = "signing")]
+    pub fn require(&self, signed: &Signed<'_>) -> Result<(), TrustError> {
+        self.require_with(signed, &PublicKey::verifies)
     }
 
     /// `0123456789abcdef (name)`.
