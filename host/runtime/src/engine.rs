@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use lockgate_abi::{Malformed, Reply};
-use lockgate_core::{CoreModules, Module as CoreModule};
+use lockgate_core::{CoreModules, Module as CoreModule, recorded_identity};
 use lockgate_package::{Digest, Engine as PlanEngine};
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, InstancePre, Linker, Memory, ResourceLimiter, Store, Trap, TypedFunc,
@@ -64,6 +64,42 @@ impl Guests {
         }
     }
 
+    /// An image of the policy module, compiled.
+    pub(crate) fn policy_image(&self, bytes: &[u8]) -> Result<Guest, String> {
+        self.image(bytes, "policy", "lockgate_decide", self.policy.identity, &self.stats.policy)
+    }
+
+    /// An image of the inference module that runs plans of this engine, compiled.
+    pub(crate) fn inference_image(&self, bytes: &[u8], engine: PlanEngine) -> Result<Guest, String> {
+        let (name, identity, counters) = match engine {
+            PlanEngine::Tabular => ("tabular", self.tabular.identity, &self.stats.tabular),
+            PlanEngine::Graph => {
+                let (module, _) = self.graph.as_ref().ok_or("this core does not have the graph flavour")?;
+                ("graph", module.identity(), &self.stats.graph)
+            }
+        };
+        self.image(bytes, name, "lockgate_predict", identity, counters)
+    }
+
+    fn image(
+        &self,
+        bytes: &[u8],
+        name: &'static str,
+        entry: &'static str,
+        identity: Digest,
+        counters: &Arc<ModuleCounters>,
+    ) -> Result<Guest, String> {
+        match recorded_identity(bytes).map_err(|error| error.to_string())? {
+            Some(found) if found == identity => {}
+            Some(found) => {
+                return Err(format!("it was made from the module {found}, this core has {identity}"));
+            }
+            None => return Err("it was made from no module of the core".to_owned()),
+        }
+        Guest::compile_bytes(&self.engine, name, bytes, identity, entry, counters)
+            .map_err(|error| error.to_string())
+    }
+
     /// Lets running guest calls look at their deadline.
     pub(crate) fn tick(&self) {
         self.engine.increment_epoch();
@@ -108,17 +144,28 @@ impl Guest {
         entry: &'static str,
         counters: &Arc<ModuleCounters>,
     ) -> Result<Self, BuildError> {
+        Self::compile_bytes(engine, name, module.bytes(), module.identity(), entry, counters)
+    }
+
+    fn compile_bytes(
+        engine: &Engine,
+        name: &'static str,
+        bytes: &[u8],
+        identity: Digest,
+        entry: &'static str,
+        counters: &Arc<ModuleCounters>,
+    ) -> Result<Self, BuildError> {
         let refuse = |error: &wasmtime::Error| BuildError::Engine {
             what: format!("{name} module"),
             problem: format!("{error:#}"),
         };
-        let compiled = wasmtime::Module::new(engine, module.bytes()).map_err(|error| refuse(&error))?;
+        let compiled = wasmtime::Module::new(engine, bytes).map_err(|error| refuse(&error))?;
         if let Some(import) = compiled.imports().next() {
             let import = format!("{}.{}", import.module(), import.name());
             return Err(BuildError::Imports { module: name, import });
         }
         let pre = Linker::new(engine).instantiate_pre(&compiled).map_err(|error| refuse(&error))?;
-        let guest = Self { name, identity: module.identity(), pre, entry, counters: Arc::clone(counters) };
+        let guest = Self { name, identity, pre, entry, counters: Arc::clone(counters) };
         let mut scratch = guest.instance(usize::MAX, &Closing::default()).map_err(|error| refuse(&error))?;
         let found = scratch.abi().map_err(|error| refuse(&error))?;
         if found >> 16 != lockgate_abi::VERSION >> 16 {
@@ -156,7 +203,13 @@ impl Guest {
         let entry = instance.get_typed_func(&mut store, self.entry)?;
         let mut gauge = Gauge::new(Arc::clone(&self.counters));
         gauge.set(memory.data_size(&store));
-        Ok(Instance { store, memory, abi, reserve, load, entry, input: (0, 0), gauge })
+        Ok(Instance { store, instance, memory, abi, reserve, load, entry, input: (0, 0), gauge })
+    }
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -214,6 +267,7 @@ impl ResourceLimiter for State {
 /// An instance of a module. After any [`CallFailure`] but `NoRoom` it must not be called again.
 pub(crate) struct Instance {
     store: Store<State>,
+    instance: wasmtime::Instance,
     memory: Memory,
     abi: TypedFunc<(), u32>,
     reserve: TypedFunc<u32, u32>,
@@ -259,6 +313,17 @@ impl Instance {
         self.receive(address)
     }
 
+    /// Asks what was loaded, or baked in, as number `index`.
+    pub(crate) fn loaded(&mut self, index: u32, deadline: Instant) -> Result<Reply<'_>, CallFailure> {
+        let loaded = self
+            .instance
+            .get_typed_func::<u32, u32>(&mut self.store, "lockgate_loaded")
+            .map_err(|error| CallFailure::Trap(error.to_string()))?;
+        self.prepare(deadline);
+        let address = loaded.call(&mut self.store, index).map_err(|error| self.explain(&error))?;
+        self.receive(address)
+    }
+
     /// The size of the instance's memory in bytes.
     pub(crate) fn memory_size(&self) -> usize {
         self.memory.data_size(&self.store)
@@ -270,10 +335,7 @@ impl Instance {
         bytes: &[u8],
         deadline: Instant,
     ) -> Result<u32, CallFailure> {
-        let state = self.store.data_mut();
-        state.denied = false;
-        state.deadline = deadline;
-        self.store.set_epoch_deadline(1);
+        self.prepare(deadline);
         let len = u32::try_from(bytes.len()).map_err(|_| CallFailure::NoRoom)?;
         if len > self.input.1 || self.input.0 == 0 {
             let address = self.reserve.call(&mut self.store, len).map_err(|error| self.explain(&error))?;
@@ -292,6 +354,14 @@ impl Instance {
             .ok_or(CallFailure::Malformed(outside))?
             .copy_from_slice(bytes);
         function.call(&mut self.store, len).map_err(|error| self.explain(&error))
+    }
+
+    /// Lets the next call run until the deadline.
+    fn prepare(&mut self, deadline: Instant) {
+        let state = self.store.data_mut();
+        state.denied = false;
+        state.deadline = deadline;
+        self.store.set_epoch_deadline(1);
     }
 
     fn receive(&mut self, address: u32) -> Result<Reply<'_>, CallFailure> {

@@ -5,11 +5,10 @@
 //! never harms another: whatever a guest did, its instance is gone and the next request gets a new one.
 //! [`RuntimeError::code`] is stable and meant for programs; messages are meant for people and name what was expected.
 
-use std::time::Duration;
-
-use lockgate_abi::{ErrorCode, Malformed};
 use lockgate_package::Digest;
 use lockgate_package::signing::TrustError;
+
+use crate::RuntimeError;
 
 /// Why a runtime could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +108,14 @@ pub enum InstallError {
         /// Why it cannot be had.
         problem: String,
     },
+    /// Baked modules are not those of what is installed, or not of this core.
+    #[error("the baked {module} module cannot be used: {problem}")]
+    Baked {
+        /// `policy` or `inference`.
+        module: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// Loading into an instance failed.
     #[error("{name} cannot be loaded into the core: {error}")]
     Load {
@@ -132,6 +139,7 @@ impl InstallError {
             Self::WronglyPinned(_) => "wrong_pin",
             Self::Signature(_) => "signature_mismatch",
             Self::Module { .. } => "missing_module",
+            Self::Baked { .. } => "unusable_image",
             Self::Load { error, .. } => error.code(),
         }
     }
@@ -143,213 +151,9 @@ impl InstallError {
             Self::WronglyPinned(_) => Some(
                 "give the packages that the bundle pins, or compile the policy again with the ones that are there",
             ),
+            Self::Baked { .. } => Some("bake again with this bundle, these packages and this release"),
             Self::Load { error, .. } => error.hint(),
             _ => None,
         }
-    }
-}
-
-/// Why one request got no answer.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RuntimeError {
-    /// Too many requests are waiting.
-    #[error("{waiting} requests are waiting already; try again in {} s", retry_after.as_secs().max(1))]
-    Overloaded {
-        /// How many wait.
-        waiting: usize,
-        /// When it makes sense to come back.
-        retry_after: Duration,
-    },
-    /// The request's time ran out, waiting or running.
-    #[error("no answer within {} ms; the request was {stage}", after.as_millis())]
-    DeadlineExceeded {
-        /// The request's time.
-        after: Duration,
-        /// `waiting`, `deciding` or `predicting`.
-        stage: &'static str,
-    },
-    /// The runtime is being dropped.
-    #[error("the runtime is shutting down")]
-    ShuttingDown,
-    /// No bundle is installed, so there are no routes.
-    #[error("no policy bundle is installed")]
-    NoBundle,
-    /// The bundle has no such route.
-    #[error("unknown route `{route}`")]
-    UnknownRoute {
-        /// What was asked for.
-        route: String,
-    },
-    /// No variant of the route has the pinned version.
-    #[error("route `{route}` has no version `{version}`; it has {}", available.join(", "))]
-    UnknownVersion {
-        /// The route.
-        route: String,
-        /// What was asked for.
-        version: String,
-        /// `model@version` of each.
-        available: Vec<String>,
-    },
-    /// The policy has switched the pinned version off.
-    #[error("version `{version}` of route `{route}` is disabled")]
-    VersionDisabled {
-        /// The route.
-        route: String,
-        /// `model@version`.
-        version: String,
-    },
-    /// Several models of the route have the pinned version.
-    #[error("version `{version}` of route `{route}` is ambiguous; ask for one of {}", candidates.join(", "))]
-    AmbiguousVersion {
-        /// The route.
-        route: String,
-        /// What was asked for.
-        version: String,
-        /// `model@version` of each.
-        candidates: Vec<String>,
-    },
-    /// No package with this digest is installed.
-    #[error("no package {package} is installed")]
-    UnknownPackage {
-        /// What was asked for.
-        package: Digest,
-    },
-    /// The inputs or contexts do not line up, or a tensor is not what the model takes.
-    #[error("{message}")]
-    InvalidInput {
-        /// What, and what was expected.
-        message: String,
-        /// What to do about it; may be empty.
-        hint: String,
-    },
-    /// NaN for a model that does not accept missing values.
-    #[error("{message}")]
-    MissingValue {
-        /// Where it is.
-        message: String,
-        /// What to do about it; may be empty.
-        hint: String,
-    },
-    /// The request is beyond a limit that the module announced.
-    #[error("{message}")]
-    LimitExceeded {
-        /// Which limit.
-        message: String,
-        /// What to do about it; may be empty.
-        hint: String,
-    },
-    /// The version runs elsewhere.
-    #[error("{model}@{version} is placed on `{placement}`, which this runtime does not serve")]
-    NotServedHere {
-        /// The model.
-        model: String,
-        /// Its version.
-        version: String,
-        /// Its placement.
-        placement: &'static str,
-    },
-    /// The versions that serve the rows of one request give outputs that cannot be merged.
-    #[error("the rows of this request are served by versions whose outputs differ: {problem}")]
-    OutputsDiffer {
-        /// Which, and how.
-        problem: String,
-    },
-    /// The package failed too often and is refused for a while.
-    #[error("{model}@{version} failed repeatedly and is quarantined for another {} s", retry_after.as_secs().max(1))]
-    Quarantined {
-        /// The model.
-        model: String,
-        /// Its version.
-        version: String,
-        /// When it will be tried again.
-        retry_after: Duration,
-    },
-    /// The guest trapped.
-    #[error("the {module} module trapped: {message}")]
-    Trap {
-        /// `policy`, or the inference flavour and the package.
-        module: String,
-        /// What wasmtime said.
-        message: String,
-    },
-    /// The guest wanted more memory than it may have, and gave up.
-    #[error("the {module} module wanted more than its {} MiB of memory", limit >> 20)]
-    MemoryLimit {
-        /// `policy`, or the inference flavour and the package.
-        module: String,
-        /// The cap in bytes.
-        limit: usize,
-    },
-    /// The guest's response is not what the ABI says.
-    #[error("the {module} module gave a malformed response: {problem}")]
-    MalformedResponse {
-        /// `policy`, or the inference flavour and the package.
-        module: String,
-        /// What is wrong with it.
-        problem: Malformed,
-    },
-    /// The guest reported an error that a request should not cause.
-    #[error("the {module} module reported `{}`: {message}", code.name())]
-    Core {
-        /// `policy`, or the inference flavour and the package.
-        module: String,
-        /// The kind.
-        code: ErrorCode,
-        /// What it said.
-        message: String,
-    },
-    /// A defect of the runtime.
-    #[error("a defect of the runtime: {message}")]
-    Internal {
-        /// What happened.
-        message: String,
-    },
-}
-
-impl RuntimeError {
-    /// A stable word for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Overloaded { .. } => "overloaded",
-            Self::DeadlineExceeded { .. } => "deadline_exceeded",
-            Self::ShuttingDown => "shutting_down",
-            Self::NoBundle => "no_bundle",
-            Self::UnknownRoute { .. } => "unknown_route",
-            Self::UnknownVersion { .. } => "unknown_version",
-            Self::VersionDisabled { .. } => "version_disabled",
-            Self::AmbiguousVersion { .. } => "ambiguous_version",
-            Self::UnknownPackage { .. } => "unknown_package",
-            Self::InvalidInput { .. } => "invalid_input",
-            Self::MissingValue { .. } => "missing_value",
-            Self::LimitExceeded { .. } => "limit_exceeded",
-            Self::NotServedHere { .. } => "not_served_here",
-            Self::OutputsDiffer { .. } => "outputs_differ",
-            Self::Quarantined { .. } => "quarantined",
-            Self::Trap { .. } => "trap",
-            Self::MemoryLimit { .. } => "memory_limit",
-            Self::MalformedResponse { .. } => "malformed_response",
-            Self::Core { .. } => "core_error",
-            Self::Internal { .. } => "internal",
-        }
-    }
-
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<&str> {
-        let hint = match self {
-            Self::InvalidInput { hint, .. }
-            | Self::MissingValue { hint, .. }
-            | Self::LimitExceeded { hint, .. } => hint,
-            Self::OutputsDiffer { .. } => {
-                "let the variants of a route share the names, datatypes and shapes of their outputs, or send one row per request"
-            }
-            _ => return None,
-        };
-        (!hint.is_empty()).then_some(hint)
-    }
-
-    /// Whether a guest misbehaved, so that its instance was replaced.
-    pub fn is_fault(&self) -> bool {
-        matches!(self, Self::Trap { .. } | Self::MemoryLimit { .. } | Self::MalformedResponse { .. })
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockgate_abi::Reply;
+use lockgate_core::BakedModules;
 use lockgate_package::signing::{Accepted, Demands, TrustError};
 use lockgate_package::{AlignedBytes, Digest, Kind, Manifest, Package, Signature, TensorSpec};
 use lockgate_policy::{Bundle, ListObject, Placement, RouteView, VariantView};
+use lockgate_shell::versions::{self, model_name};
 
 use crate::engine::{Closing, Guest, Guests};
-use crate::worker::{failed, fault};
+use crate::worker::fault;
 use crate::{BundleId, Content, Contents, Context, InstallError, RuntimeError, Settings, Trust};
 
 /// A bundle and the packages that it pins, as they serve together. It never changes; installing makes a new one.
@@ -26,6 +28,8 @@ pub struct Generation {
 pub(crate) struct Policy {
     pub(crate) bundle: Bundle,
     pub(crate) load: Duration,
+    /// A module that holds the bundle.
+    pub(crate) baked: Option<Arc<Guest>>,
 }
 
 /// An installed package.
@@ -33,6 +37,8 @@ pub(crate) struct Policy {
 pub struct InstalledModel {
     pub(crate) package: Package,
     pub(crate) load: Duration,
+    /// A module that holds the package, and the package's handle in it.
+    pub(crate) baked: Option<(Arc<Guest>, u32)>,
 }
 
 impl Generation {
@@ -83,31 +89,7 @@ impl Generation {
         view: &RouteView<'g>,
         version: &str,
     ) -> Result<VariantView<'g>, RuntimeError> {
-        let route = view.name();
-        let name = |variant: &VariantView<'_>| model_name(variant.model, variant.version);
-        let mut versions: Vec<VariantView<'_>> = Vec::new();
-        for variant in view.variants() {
-            if !versions.iter().any(|have| (have.model, have.version) == (variant.model, variant.version)) {
-                versions.push(variant);
-            }
-        }
-        let wanted: Vec<_> = versions
-            .iter()
-            .filter(|variant| variant.version == version || name(variant) == version)
-            .collect();
-        match wanted.as_slice() {
-            [variant] => Ok(**variant),
-            [] => Err(RuntimeError::UnknownVersion {
-                route: route.to_owned(),
-                version: version.to_owned(),
-                available: versions.iter().map(name).collect(),
-            }),
-            several => Err(RuntimeError::AmbiguousVersion {
-                route: route.to_owned(),
-                version: version.to_owned(),
-                candidates: several.iter().map(|variant| name(variant)).collect(),
-            }),
-        }
+        versions::pinned(view.name(), view.variants(), version)
     }
 }
 
@@ -138,8 +120,8 @@ impl InstalledModel {
     }
 }
 
-pub(crate) fn model_name(model: &str, version: &str) -> String {
-    format!("{model}@{version}")
+fn package_name(package: &Package) -> String {
+    model_name(&package.manifest().model, &package.manifest().version)
 }
 
 /// What an installation brought.
@@ -163,23 +145,31 @@ pub(crate) fn build(
     settings: &Settings,
     current: &Generation,
     newest: Option<BundleId>,
-    contents: Contents,
+    mut contents: Contents,
     mut trust: Option<Trust<'_>>,
 ) -> Result<(Generation, Vec<String>), InstallError> {
     let bundle_name = contents.bundle.as_ref().map(|bundle| bundle.name.clone()).unwrap_or_default();
     let demands = demands(trust.as_ref(), newest);
+    let baked = contents.baked.take();
     let Checked { bundle, packages, unused } =
         Checked::new(contents, &demands, &[Placement::Edge, Placement::Host])?;
 
+    let images = Images::new(guests, baked.as_ref(), bundle.as_ref(), &packages)?;
     let mut models = BTreeMap::new();
     for (digest, package) in packages {
-        let model = match current.models.get(&digest) {
-            Some(model) => Arc::clone(model),
-            None => Arc::new(load_model(guests, settings, package)?),
+        let image = images.inference.as_ref().and_then(|inference| inference.of(&digest));
+        let model = match (current.models.get(&digest), image) {
+            (_, Some(image)) => Arc::new(wake_model(settings, package, image)?),
+            (Some(model), None) => Arc::clone(model),
+            (None, None) => Arc::new(load_model(guests, settings, package)?),
         };
         models.insert(digest, model);
     }
-    let policy = bundle.map(|bundle| load_policy(guests, settings, current, bundle)).transpose()?;
+    let policy = match (bundle, images.policy) {
+        (Some(bundle), Some(image)) => Some(wake_policy(settings, bundle, image)?),
+        (Some(bundle), None) => Some(load_policy(guests, settings, current, bundle)?),
+        (None, _) => None,
+    };
     // The last thing that can fail: what is recorded serves, and what serves is recorded.
     let accepted = policy.as_ref().map(|policy| accepted(&policy.bundle));
     if let (Some(accepted), Some(trust)) = (accepted, &mut trust)
@@ -188,6 +178,7 @@ pub(crate) fn build(
         (trust.record)(accepted)
             .map_err(|problem| InstallError::NotRecorded { name: bundle_name, problem })?;
     }
+    let unused = unused.values().map(package_name).collect();
     Ok((Generation { number: current.number.saturating_add(1), policy, models }, unused))
 }
 
@@ -198,8 +189,8 @@ pub struct Checked {
     pub bundle: Option<Bundle>,
     /// The packages that the bundle needs; without one, all that were given.
     pub packages: BTreeMap<Digest, Package>,
-    /// Packages that were given but that the bundle does not need, `model@version`.
-    pub unused: Vec<String>,
+    /// Packages that were given but that the bundle does not need here.
+    pub unused: BTreeMap<Digest, Package>,
 }
 
 impl Checked {
@@ -210,7 +201,7 @@ impl Checked {
     /// pinned ones, or that do not fit their routes.
     pub fn new(contents: Contents, demands: &Demands, runs: &[Placement]) -> Result<Self, InstallError> {
         check_bytes(demands, &contents)?;
-        let Contents { bundle, lists, packages } = contents;
+        let Contents { bundle, lists, packages, baked: _ } = contents;
         let mut given = BTreeMap::new();
         let mut files = BTreeMap::new();
         for Content { name, bytes } in packages {
@@ -230,19 +221,13 @@ impl Checked {
             Bundle::load_with(aligned, lists).map_err(|error| InstallError::Bundle(error.to_string()))
         });
         let bundle = bundle.transpose()?;
-        let mut unused = Vec::new();
+        let mut unused = BTreeMap::new();
         if let Some(bundle) = &bundle {
             demands
                 .check_version(accepted(bundle), bundle.parent())
                 .map_err(|error| InstallError::Untrusted { name: bundle_name, error: Box::new(error) })?;
             let needed = needed(bundle, &given, &files, runs)?;
-            given.retain(|digest, package| {
-                let keep = needed.contains(digest);
-                if !keep {
-                    unused.push(model_name(&package.manifest().model, &package.manifest().version));
-                }
-                keep
-            });
+            (given, unused) = given.into_iter().partition(|(digest, _)| needed.contains(digest));
             ensure_signatures_fit(bundle, &given)?;
         }
         Ok(Self { bundle, packages: given, unused })
@@ -310,18 +295,14 @@ fn needed(
     for model in bundle.models().filter(|model| runs.contains(&model.placement)) {
         let name = model_name(model.name, model.version);
         let pinned = model.digest.short();
-        let name_of = |package: &Package| {
-            let manifest = package.manifest();
-            model_name(&manifest.model, &manifest.version)
-        };
         match given.get(&model.digest) {
-            Some(package) if name == name_of(package) => needed.push(model.digest),
+            Some(package) if name == package_name(package) => needed.push(model.digest),
             Some(package) => {
                 wrong = true;
-                let found = name_of(package);
+                let found = package_name(package);
                 missing.push(format!("{name} is pinned to package {pinned}, which is {found}"));
             }
-            None => missing.push(match given.values().find(|package| name_of(package) == name) {
+            None => missing.push(match given.values().find(|package| package_name(package) == name) {
                 Some(other) => {
                     wrong = true;
                     let (file, found) = (file(&other.digest()), other.digest().short());
@@ -411,7 +392,7 @@ fn load_model(
     })?;
     let contents = [package.envelope().as_bytes()].into_iter();
     let load = try_load(guest, settings.inference_memory, settings, contents, &name)?;
-    Ok(InstalledModel { package, load })
+    Ok(InstalledModel { package, load, baked: None })
 }
 
 fn load_policy(
@@ -421,11 +402,111 @@ fn load_policy(
     bundle: Bundle,
 ) -> Result<Policy, InstallError> {
     if let Some(policy) = current.policy.as_ref().filter(|policy| policy.bundle.digest() == bundle.digest()) {
-        return Ok(Policy { bundle, load: policy.load });
+        return Ok(Policy { bundle, load: policy.load, baked: policy.baked.clone() });
     }
     let name = format!("bundle version {}", bundle.version());
     let load = try_load(&guests.policy, settings.policy_memory, settings, policy_contents(&bundle), &name)?;
-    Ok(Policy { bundle, load })
+    Ok(Policy { bundle, load, baked: None })
+}
+
+/// Baked modules, compiled, of which instances can be made for what is installed.
+struct Images {
+    policy: Option<Arc<Guest>>,
+    inference: Option<InferenceImage>,
+}
+
+struct InferenceImage {
+    guest: Arc<Guest>,
+    /// The packages in it, in the order of their handles.
+    packages: Vec<Digest>,
+}
+
+impl Images {
+    /// Compiles those that hold something of what is installed.
+    fn new(
+        guests: &Guests,
+        baked: Option<&BakedModules>,
+        bundle: Option<&Bundle>,
+        packages: &BTreeMap<Digest, Package>,
+    ) -> Result<Self, InstallError> {
+        let Some(BakedModules { manifest, policy, inference }) = baked else {
+            return Ok(Self { policy: None, inference: None });
+        };
+        let unusable = |module| move |problem| InstallError::Baked { module, problem };
+        let policy = match (&manifest.bundle, bundle) {
+            (Some(baked), Some(bundle)) if baked.digest == bundle.digest() => {
+                Some(Arc::new(guests.policy_image(policy).map_err(unusable("policy"))?))
+            }
+            (Some(baked), Some(bundle)) => {
+                let (found, expected) = (baked.version, bundle.version());
+                let problem = format!(
+                    "it holds version {found} of the bundle, {}; version {expected}, {}, is installed",
+                    baked.digest.short(),
+                    bundle.digest().short()
+                );
+                return Err(unusable("policy")(problem));
+            }
+            _ => None,
+        };
+        let holds: Vec<Digest> = manifest.packages.iter().map(|package| package.digest).collect();
+        let inference = if holds.iter().any(|digest| packages.contains_key(digest)) {
+            let flavour = manifest.inference.flavour.unwrap_or(lockgate_package::Engine::Tabular);
+            let guest = guests.inference_image(inference, flavour).map_err(unusable("inference"))?;
+            Some(InferenceImage { guest: Arc::new(guest), packages: holds })
+        } else {
+            None
+        };
+        Ok(Self { policy, inference })
+    }
+}
+
+impl InferenceImage {
+    /// The module that holds this package, and the package's handle.
+    fn of(&self, package: &Digest) -> Option<(Arc<Guest>, u32)> {
+        let place = self.packages.iter().position(|digest| digest == package)?;
+        Some((Arc::clone(&self.guest), u32::try_from(place).ok()?))
+    }
+}
+
+fn wake_model(
+    settings: &Settings,
+    package: Package,
+    (guest, handle): (Arc<Guest>, u32),
+) -> Result<InstalledModel, InstallError> {
+    let load = try_wake(&guest, settings.inference_memory, settings, handle, package.digest())
+        .map_err(|problem| InstallError::Baked { module: "inference", problem })?;
+    Ok(InstalledModel { package, load, baked: Some((guest, handle)) })
+}
+
+fn wake_policy(settings: &Settings, bundle: Bundle, guest: Arc<Guest>) -> Result<Policy, InstallError> {
+    let load = try_wake(&guest, settings.policy_memory, settings, 0, bundle.digest())
+        .map_err(|problem| InstallError::Baked { module: "policy", problem })?;
+    Ok(Policy { bundle, load, baked: Some(guest) })
+}
+
+/// Asks an instance of its own, which is dropped again, whether it holds what it should; returns how long that took.
+fn try_wake(
+    guest: &Guest,
+    memory: usize,
+    settings: &Settings,
+    index: u32,
+    expected: Digest,
+) -> Result<Duration, String> {
+    let begin = Instant::now();
+    let mut instance =
+        guest.instance(memory, &Closing::default()).map_err(|error| format!("no instance: {error:#}"))?;
+    match instance.loaded(index, begin + settings.load_deadline) {
+        Ok(Reply::Done(response)) if response.digest == expected.0 => Ok(begin.elapsed()),
+        Ok(Reply::Done(response)) => Err(format!(
+            "it holds {} as number {index}, its manifest says {}",
+            Digest(response.digest).short(),
+            expected.short()
+        )),
+        Ok(Reply::Failed(failure)) => {
+            Err(format!("asked what it holds as number {index}, it says: {}", failure.message))
+        }
+        Err(failure) => Err(fault(guest.name, failure, settings.load_deadline, "waking up").to_string()),
+    }
 }
 
 /// What an instance of the policy module is loaded with: the unit lists, then the bundle that names them.
@@ -449,7 +530,7 @@ fn try_load<'c>(
     for bytes in contents {
         match instance.load(bytes, begin + settings.load_deadline) {
             Ok(Reply::Done(_)) => {}
-            Ok(Reply::Failed(failure)) => return Err(refuse(failed(guest.name, failure))),
+            Ok(Reply::Failed(failure)) => return Err(refuse(RuntimeError::reported(guest.name, failure))),
             Err(failure) => {
                 return Err(refuse(fault(guest.name, failure, settings.load_deadline, "loading")));
             }

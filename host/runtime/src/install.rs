@@ -1,5 +1,6 @@
 //! What is handed to an installation: contents with the names that errors call them by, and what is demanded of them.
 
+use lockgate_core::BakedModules;
 use lockgate_package::signing::{Accepted, Demands};
 
 /// A file's worth of bytes.
@@ -20,6 +21,9 @@ pub struct Contents {
     pub lists: Vec<Content>,
     /// The packages that the bundle pins, and perhaps others, which are left out.
     pub packages: Vec<Content>,
+    /// Modules that hold this bundle, packages of it, or both. New instances are made from them instead of being loaded. What they do not
+    /// hold is loaded as ever.
+    pub baked: Option<BakedModules>,
 }
 
 impl Content {
@@ -37,6 +41,7 @@ impl Contents {
             bundle: bundle.map(|bytes| Content::new("the bundle", bytes)),
             lists: Vec::new(),
             packages: packages.map(|(i, b)| Content::new(format!("number {}", i + 1), b)).collect(),
+            baked: None,
         }
     }
 }

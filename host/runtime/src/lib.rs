@@ -49,22 +49,24 @@ mod generation;
 mod install;
 mod queue;
 mod request;
-mod rows;
 mod runtime;
 mod settings;
 mod shadow;
 mod stats;
 mod worker;
 
-pub use error::{BuildError, InstallError, RuntimeError};
+pub use error::{BuildError, InstallError};
 pub use generation::{Checked, Generation, Installed, InstalledModel};
 pub use install::{Content, Contents, Trust};
 pub use lockgate_package::signing::{Accepted, Demands, ExpectedParent, TrustError};
 pub use lockgate_package::{Datatype, Digest, Engine, Tensor};
 pub use lockgate_policy::{Attribute, Placement, Reason, Step};
+pub use lockgate_shell::{
+    BundleId, Context, Execution, OutOfRange, RequestError as RuntimeError, Served, ServedRow, ServedVersion,
+    Why,
+};
 pub use request::{
-    BundleId, Context, DecideAnswer, DecideRequest, Execution, InferAnswer, InferRequest, OutOfRange,
-    PredictAnswer, PredictRequest, Served, ServedRow, ServedVersion, Timings, Why,
+    DecideAnswer, DecideRequest, InferAnswer, InferRequest, PredictAnswer, PredictRequest, Timings,
 };
 pub use runtime::{Runtime, RuntimeBuilder};
 pub use settings::{CompileCache, Settings};

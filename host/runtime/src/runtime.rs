@@ -12,7 +12,7 @@ use lockgate_policy::RouteView;
 use tokio::sync::oneshot;
 
 use crate::engine::{Closing, Guests};
-use crate::faults::Faults;
+use crate::faults::SharedFaults;
 use crate::generation::{self, Generation, Installed};
 use crate::queue::{Deadline, Next, Queue, Refused};
 use crate::shadow::{ShadowStatus, Shadows};
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) guests: Guests,
     pub(crate) generation: ArcSwap<Generation>,
-    pub(crate) faults: Faults,
+    pub(crate) faults: SharedFaults,
     pub(crate) stats: Arc<Stats>,
     pub(crate) shadows: Shadows,
     pub(crate) closing: Closing,
@@ -80,7 +80,7 @@ impl RuntimeBuilder {
             queue: Queue::new(settings.queue),
             guests,
             generation: ArcSwap::from_pointee(Generation::empty()),
-            faults: Faults::default(),
+            faults: SharedFaults::new(&settings),
             stats,
             shadows: Shadows::new(),
             closing: Closing::default(),
@@ -252,7 +252,7 @@ impl Runtime {
         route: &str,
         context: &Context,
     ) -> Result<RouteView<'g>, RuntimeError> {
-        let unavailable = self.inner.shared.faults.unavailable(Instant::now());
+        let unavailable = self.inner.shared.faults.unavailable();
         generation.resolve(route, context, system_now_ms(), &unavailable)
     }
 
@@ -260,9 +260,7 @@ impl Runtime {
     pub fn status(&self) -> Status {
         let shared = &self.inner.shared;
         let generation = shared.generation.load();
-        let now = Instant::now();
         let model = |model: &Arc<generation::InstalledModel>| {
-            let (faults, quarantined) = shared.faults.of(&model.digest(), now);
             let manifest = model.manifest();
             ModelStatus {
                 model: manifest.model.clone(),
@@ -271,8 +269,8 @@ impl Runtime {
                 engine: manifest.engine,
                 bytes: model.as_bytes().len(),
                 load: model.load,
-                faults,
-                quarantined,
+                faults: shared.faults.total(&model.digest()),
+                quarantined: shared.faults.quarantined(&model.digest()),
             }
         };
         let mut models: Vec<_> = generation.models.values().map(model).collect();

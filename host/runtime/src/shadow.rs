@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lockgate_package::{Datatype, Digest, Tensor};
+use lockgate_package::{Digest, Tensor};
 use lockgate_policy::{Placement, RouteView, ShadowLimits, ShadowView};
+use lockgate_shell::{Differences, compare, rows};
 
+use crate::RuntimeError;
 use crate::queue::{Deadline, Queue};
 use crate::stats::{count, read};
-use crate::{RuntimeError, rows};
 
 /// Copies that wait for the shadows' thread, at most; the limits of each shadow are usually lower.
 const WAITING: usize = 256;
@@ -117,15 +118,6 @@ pub(crate) struct Shadow {
     dropped_queue: AtomicU64,
     dropped_elsewhere: AtomicU64,
     differences: Mutex<Differences>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Differences {
-    values: u64,
-    sum: f64,
-    max: f64,
-    labels: u64,
-    label_mismatches: u64,
 }
 
 /// Lets through so many a second, and as many at once when nothing came for a while.
@@ -265,11 +257,7 @@ impl ShadowCopy {
         let rows = leading.and_then(|rows| u64::try_from(*rows).ok()).unwrap_or(1);
         shadow.rows.fetch_add(rows, Ordering::Relaxed);
         let mut all = shadow.differences.lock().unwrap_or_else(PoisonError::into_inner);
-        all.values += differences.values;
-        all.sum += differences.sum;
-        all.max = all.max.max(differences.max);
-        all.labels += differences.labels;
-        all.label_mismatches += differences.label_mismatches;
+        all.add(&differences);
     }
 }
 
@@ -332,91 +320,9 @@ impl Shadow {
     }
 }
 
-/// Output by output and element by element; `None` when the outputs are not of one form.
-fn compare(served: &[Tensor], shadow: &[Tensor]) -> Option<Differences> {
-    let mut all = Differences::default();
-    for a in served {
-        let b = shadow.iter().find(|tensor| tensor.name == a.name)?;
-        if (a.datatype, &a.shape) != (b.datatype, &b.shape) {
-            return None;
-        }
-        match a.datatype {
-            Datatype::Fp32 => all.add_numbers(floats(a), floats(b)),
-            Datatype::Fp64 => all.add_numbers(doubles(a), doubles(b)),
-            Datatype::Bytes => all.add_labels(strings(&a.data), strings(&b.data)),
-            datatype => {
-                let size = datatype.size()?;
-                all.add_labels(a.data.chunks(size), b.data.chunks(size));
-            }
-        }
-    }
-    Some(all)
-}
-
-impl Differences {
-    fn add_numbers(&mut self, a: impl Iterator<Item = f64>, b: impl Iterator<Item = f64>) {
-        for (a, b) in a.zip(b) {
-            self.values += 1;
-            let difference = (a - b).abs();
-            if difference.is_finite() {
-                self.sum += difference;
-                self.max = self.max.max(difference);
-            }
-        }
-    }
-
-    fn add_labels<'a>(&mut self, a: impl Iterator<Item = &'a [u8]>, b: impl Iterator<Item = &'a [u8]>) {
-        for (a, b) in a.zip(b) {
-            self.labels += 1;
-            self.label_mismatches += u64::from(a != b);
-        }
-    }
-}
-
-fn floats(tensor: &Tensor) -> impl Iterator<Item = f64> + '_ {
-    tensor.data.as_chunks().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes)))
-}
-
-fn doubles(tensor: &Tensor) -> impl Iterator<Item = f64> + '_ {
-    tensor.data.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes))
-}
-
-/// Byte strings, each after its u32 length.
-fn strings(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (len, rest) = data.split_first_chunk()?;
-        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        data = rest;
-        Some(text)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn labels(texts: &[&str]) -> Tensor {
-        let data = texts.iter().flat_map(|text| {
-            (text.len() as u32).to_le_bytes().into_iter().chain(text.bytes()).collect::<Vec<_>>()
-        });
-        Tensor {
-            name: "label".to_owned(),
-            datatype: Datatype::Bytes,
-            shape: vec![texts.len() as i64],
-            data: data.collect(),
-        }
-    }
-
-    #[test]
-    fn numbers_differ_by_so_much_and_labels_so_often() {
-        let served = [Tensor::fp32("p", vec![3], &[1.0, 2.0, f32::NAN]), labels(&["up", "down", "up"])];
-        let shadow = [labels(&["up", "up", "up"]), Tensor::fp32("p", vec![3], &[1.5, 1.0, 0.0])];
-        let wanted = Differences { values: 3, sum: 1.5, max: 1.0, labels: 3, label_mismatches: 1 };
-        assert_eq!(compare(&served, &shadow), Some(wanted));
-        assert_eq!(compare(&served, &served[..1]), None, "an output is missing");
-        let longer = [Tensor::fp32("p", vec![4], &[0.0; 4]), labels(&[])];
-        assert_eq!(compare(&served, &longer), None, "another shape");
-    }
 
     #[test]
     fn a_shadow_takes_so_many_at_once() {

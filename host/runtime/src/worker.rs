@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lockgate_abi::{
-    AttributeValue, CompactDecision, ContextFields, DecideRequestWriter, ErrorCode, Failure, Malformed,
-    Reply, Response, TooLarge, write_predict_request,
+    CompactDecision, DecideRequestWriter, Malformed, Reply, Response, TooLarge, write_predict_request,
 };
 use lockgate_package::{Digest, Tensor, TensorView};
-use lockgate_policy::{Attribute, Bundle, Placement, Reason, RouteView, Step, VariantView};
+use lockgate_policy::{Bundle, Placement, RouteView};
+use lockgate_shell::exchange::{self, DecisionNames, OTHER_COUNT, Texts, UNKNOWN_PLACE};
+use lockgate_shell::rows::{self, Part};
+use lockgate_shell::versions;
 
 use crate::engine::{CallFailure, Guest, Instance};
 use crate::generation::{Generation, InstalledModel, Policy, policy_contents};
-use crate::rows::{self, Part};
 use crate::runtime::Shared;
 use crate::shadow::{Admitted, Copied, ShadowCopy};
 use crate::stats::{ModuleCounters, count};
@@ -117,7 +118,7 @@ impl Worker {
         let generation = Arc::clone(&self.generation);
         let policy = generation.policy.as_ref().ok_or(RuntimeError::NoBundle)?;
         if request.contexts.is_empty() {
-            return Err(no_context());
+            return Err(RuntimeError::no_context());
         }
         let begin = Instant::now();
         let served = self.ask(policy, &request.route, &request.contexts, request.now_ms, clock)?.served;
@@ -161,7 +162,7 @@ impl Worker {
             Some(version) => Asked { served: self.pin(&generation, request, version)?, shadows: Vec::new() },
             None => {
                 match total {
-                    0 => return Err(no_context()),
+                    0 => return Err(RuntimeError::no_context()),
                     1 => {}
                     _ => rows::check(&request.inputs, total)?,
                 }
@@ -242,12 +243,7 @@ impl Worker {
         total: usize,
         clock: Clock,
     ) -> Result<(Vec<Tensor>, Vec<OutOfRange>), RuntimeError> {
-        let mut groups = vec![Vec::new(); served.versions.len()];
-        for (row, entry) in served.rows.iter().enumerate() {
-            if let Some(group) = groups.get_mut(entry.version) {
-                group.push(row);
-            }
-        }
+        let groups = served.groups();
         let mut results = Vec::with_capacity(groups.len());
         let mut warnings = Vec::new();
         for (version, rows) in served.versions.iter_mut().zip(&groups) {
@@ -258,8 +254,7 @@ impl Worker {
                 let row = *rows.get(usize::try_from(warning.row).ok()?)?;
                 Some(OutOfRange { row: u32::try_from(row).ok()?, ..warning })
             }));
-            results
-                .push((crate::generation::model_name(&version.model, &version.version), predicted.outputs));
+            results.push((versions::model_name(&version.model, &version.version), predicted.outputs));
         }
         warnings.sort_by_key(|warning| (warning.row, warning.feature));
         let parts: Vec<_> = results
@@ -285,7 +280,7 @@ impl Worker {
     }
 
     fn ensure_not_quarantined(&self, model: &InstalledModel) -> Result<(), RuntimeError> {
-        match self.shared.faults.quarantined(&model.digest(), Instant::now()) {
+        match self.shared.faults.quarantined(&model.digest()) {
             Some(retry_after) => Err(RuntimeError::Quarantined {
                 model: model.manifest().model.clone(),
                 version: model.manifest().version.clone(),
@@ -302,31 +297,20 @@ impl Worker {
         request: &InferRequest,
         version: &str,
     ) -> Result<Served, RuntimeError> {
-        let unavailable = self.shared.faults.unavailable(Instant::now());
+        let unavailable = self.shared.faults.unavailable();
         let now_ms = request.now_ms.unwrap_or_else(system_now_ms);
         let resolve = |context| generation.resolve(&request.route, context, now_ms, &unavailable);
         let nobody = Context::default();
         let route = resolve(request.contexts.first().unwrap_or(&nobody))?;
         for other in request.contexts.iter().skip(1) {
             if resolve(other)?.index() != route.index() {
-                return Err(RuntimeError::InvalidInput {
-                    message: "the rows' contexts see different definitions of the route".to_owned(),
-                    hint: "pin a version for one tenant or user at a time".to_owned(),
-                });
+                return Err(RuntimeError::definitions_differ());
             }
         }
         let variant = generation.pinned(&route, version)?;
-        ensure_enabled(&route, &variant)?;
-        let version = ServedVersion {
-            variant: None,
-            model: variant.model.to_owned(),
-            version: variant.version.to_owned(),
-            package: variant.digest,
-            placement: variant.placement,
-            payload: None,
-            execution: None,
-        };
-        Ok(Served { versions: vec![version], rows: vec![ServedRow { version: 0, decision: None }] })
+        let baseline = (!route.enabled()).then(|| route.baseline());
+        versions::ensure_enabled(route.name(), route.variants(), baseline.as_ref(), &variant)?;
+        Ok(Served::pinned(&variant))
     }
 
     /// Asks the policy module.
@@ -339,27 +323,11 @@ impl Worker {
         clock: Clock,
     ) -> Result<Asked, RuntimeError> {
         clock.check("waiting")?;
-        let unavailable = self.shared.faults.unavailable(Instant::now());
-        let too_large = |TooLarge| RuntimeError::LimitExceeded {
-            message: TooLarge.to_string(),
-            hint: "send fewer contexts at once".to_owned(),
-        };
+        let unavailable = self.shared.faults.unavailable();
         let now_ms = now_ms.unwrap_or_else(system_now_ms);
         let mut writer = DecideRequestWriter::new(&mut self.request, now_ms).compact();
-        for context in contexts {
-            let Context { user, symbol, tenant, session, variant, attributes } = context;
-            let fields = ContextFields {
-                route,
-                user: user.as_deref(),
-                symbol: symbol.as_deref(),
-                tenant: tenant.as_deref(),
-                session: session.as_deref(),
-                variant: variant.as_deref(),
-            };
-            let attributes = attributes.iter().map(|(name, value)| (name.as_str(), attribute(value)));
-            writer.context(&fields, attributes).map_err(too_large)?;
-        }
-        writer.finish(&unavailable).map_err(too_large)?;
+        exchange::write_contexts(&mut writer, route, contexts)?;
+        writer.finish(&unavailable).map_err(exchange::too_many_contexts)?;
 
         let shared = Arc::clone(&self.shared);
         let guest = &shared.guests.policy;
@@ -376,8 +344,10 @@ impl Worker {
                     ReadFailure::Malformed(problem) => Broken::Fault(CallFailure::Malformed(problem)),
                     ReadFailure::Error(error) => Broken::Error(error),
                 }),
-            Ok(Reply::Failed(failure)) => Err(Broken::Error(failed(guest.name, failure))),
-            Err(CallFailure::NoRoom) => Err(Broken::Error(no_room("send fewer contexts at once"))),
+            Ok(Reply::Failed(failure)) => Err(Broken::Error(RuntimeError::reported(guest.name, failure))),
+            Err(CallFailure::NoRoom) => {
+                Err(Broken::Error(RuntimeError::no_room("send fewer contexts at once")))
+            }
             Err(failure) => Err(Broken::Fault(failure)),
         };
         match result {
@@ -407,14 +377,16 @@ impl Worker {
         self.ensure_not_quarantined(model)?;
         let shared = Arc::clone(&self.shared);
         let engine = model.manifest().engine;
-        let guest = shared.guests.inference(engine).map_err(|message| RuntimeError::Internal { message })?;
+        let guest = match &model.baked {
+            Some((baked, _)) => baked,
+            None => shared.guests.inference(engine).map_err(|message| RuntimeError::Internal { message })?,
+        };
         let module = format!("{} ({})", guest.name, model.name());
 
         let mut loaded = match self.models.iter().position(|loaded| loaded.package == *package) {
             Some(index) => self.models.swap_remove(index),
             None => {
-                let bytes = model.as_bytes();
-                let loaded = self.load(guest, shared.settings.inference_memory, bytes, &module);
+                let loaded = self.load_model(guest, model, &module);
                 let (instance, handle) =
                     loaded.inspect_err(|error| self.blame(package, error, Duration::MAX))?;
                 LoadedModel { package: *package, instance, handle, last_call: 0 }
@@ -423,15 +395,15 @@ impl Worker {
         let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
         if let Err(TooLarge) = write_predict_request(&mut self.request, loaded.handle, &views, &[]) {
             self.keep(loaded);
-            return Err(no_room("send fewer rows at once"));
+            return Err(RuntimeError::no_room("send fewer rows at once"));
         }
         count(&guest.counters.calls);
         let began = Instant::now();
         let result = match loaded.instance.call(&self.request, clock.deadline) {
             Ok(Reply::Done(response)) => read_prediction(&response, model)
                 .map_err(|problem| Broken::Fault(CallFailure::Malformed(problem))),
-            Ok(Reply::Failed(failure)) => Err(Broken::Error(failed(&module, failure))),
-            Err(CallFailure::NoRoom) => Err(Broken::Error(no_room("send fewer rows at once"))),
+            Ok(Reply::Failed(failure)) => Err(Broken::Error(RuntimeError::reported(&module, failure))),
+            Err(CallFailure::NoRoom) => Err(Broken::Error(RuntimeError::no_room("send fewer rows at once"))),
             Err(failure) => Err(Broken::Fault(failure)),
         };
         match result {
@@ -457,25 +429,32 @@ impl Worker {
 
     /// Makes an instance of the policy module.
     fn load_policy(&self, policy: &Policy) -> Result<Instance, RuntimeError> {
+        let memory = self.shared.settings.policy_memory;
+        if let Some(baked) = &policy.baked {
+            return self.instance(baked, memory, baked.name);
+        }
         let guest = &self.shared.guests.policy;
-        let mut instance = self.instance(guest, self.shared.settings.policy_memory, guest.name)?;
+        let mut instance = self.instance(guest, memory, guest.name)?;
         for bytes in policy_contents(&policy.bundle) {
             self.hand_over(guest, &mut instance, bytes, guest.name)?;
         }
         Ok(instance)
     }
 
-    /// Makes an instance and loads it; a package's handle comes with it. Loading has a time of its own: a caller
+    /// Makes an instance that holds a package, whose handle comes with it. Loading has a time of its own: a caller
     /// with a short deadline should not keep a large package from ever being loaded.
-    fn load(
+    fn load_model(
         &self,
         guest: &Guest,
-        memory: usize,
-        bytes: &[u8],
+        model: &InstalledModel,
         module: &str,
     ) -> Result<(Instance, u32), RuntimeError> {
+        let memory = self.shared.settings.inference_memory;
+        if let Some((baked, handle)) = &model.baked {
+            return Ok((self.instance(baked, memory, module)?, *handle));
+        }
         let mut instance = self.instance(guest, memory, module)?;
-        let handle = self.hand_over(guest, &mut instance, bytes, module)?;
+        let handle = self.hand_over(guest, &mut instance, model.as_bytes(), module)?;
         Ok((instance, handle))
     }
 
@@ -496,7 +475,7 @@ impl Worker {
         count(&guest.counters.calls);
         match instance.load(bytes, Instant::now() + allowed) {
             Ok(Reply::Done(response)) => Ok(response.count),
-            Ok(Reply::Failed(failure)) => Err(failed(module, failure)),
+            Ok(Reply::Failed(failure)) => Err(RuntimeError::reported(module, failure)),
             Err(failure) => {
                 count_fault(&guest.counters, &failure);
                 tracing::warn!(module, ?failure, "loading into an instance failed");
@@ -509,10 +488,7 @@ impl Worker {
     fn blame(&self, package: &Digest, error: &RuntimeError, ran: Duration) {
         let looped =
             matches!(error, RuntimeError::DeadlineExceeded { .. }) && ran >= self.shared.settings.slow_call;
-        if self.answers
-            && (error.is_fault() || looped)
-            && self.shared.faults.record(*package, Instant::now(), &self.shared.settings)
-        {
+        if self.answers && (error.is_fault() || looped) && self.shared.faults.record(*package) {
             tracing::error!(package = %package.short(), "package quarantined");
         }
     }
@@ -531,21 +507,6 @@ impl Worker {
             self.models.swap_remove(index);
         }
     }
-}
-
-/// A caller who names a version goes past the policy's rules, and not past its kill switches: what serves nobody is not run.
-fn ensure_enabled(route: &RouteView<'_>, pinned: &VariantView<'_>) -> Result<(), RuntimeError> {
-    let is_it = |variant: &VariantView<'_>| variant.digest == pinned.digest;
-    let serves = if route.enabled() {
-        route.variants().any(|variant| is_it(&variant) && variant.enabled)
-    } else {
-        is_it(&route.baseline())
-    };
-    if serves {
-        return Ok(());
-    }
-    let version = crate::generation::model_name(pinned.model, pinned.version);
-    Err(RuntimeError::VersionDisabled { route: route.name().to_owned(), version })
 }
 
 /// What the policy said.
@@ -612,12 +573,12 @@ fn read_decisions(
             return Err(ReadFailure::Error(RuntimeError::UnknownRoute { route: route.to_owned() }));
         };
         let place = (decision.route_index, decision.variant_index);
-        let view = bundle.route_at(decision.route_index).ok_or(PLACE)?;
+        let view = bundle.route_at(decision.route_index).ok_or(UNKNOWN_PLACE)?;
         let version = match variants.iter().position(|known| *known == place) {
             Some(version) => version,
             None => {
                 variants.push(place);
-                served.versions.push(served_version(&view.variant(decision.variant_index).ok_or(PLACE)?));
+                served.versions.push((&view.variant(decision.variant_index).ok_or(UNKNOWN_PLACE)?).into());
                 variants.len() - 1
             }
         };
@@ -632,29 +593,9 @@ fn read_decisions(
         }
     }
     if served.rows.len() != expected {
-        return Err(Malformed { problem: "there are not as many decisions as contexts", at: 12 }.into());
+        return Err(OTHER_COUNT.into());
     }
     Ok(Asked { served, shadows })
-}
-
-const NUMBER: Malformed = Malformed { problem: "a decision's reason, placement or step is unknown", at: 8 };
-const PLACE: Malformed =
-    Malformed { problem: "a decision names a place that the bundle does not have", at: 8 };
-
-/// Texts that several rows have in common, each made once.
-#[derive(Default)]
-struct Texts(Vec<Arc<str>>);
-
-impl Texts {
-    fn share(&mut self, text: Option<&str>) -> Option<Arc<str>> {
-        let text = text?;
-        if let Some(known) = self.0.iter().find(|known| known.as_ref() == text) {
-            return Some(Arc::clone(known));
-        }
-        let text: Arc<str> = text.into();
-        self.0.push(Arc::clone(&text));
-        Some(text)
-    }
 }
 
 fn why(
@@ -664,41 +605,15 @@ fn why(
     texts: &mut Texts,
 ) -> Result<Why, Malformed> {
     let (rule, layer) = match decision.target_index {
-        Some(target) => bundle.target_names(target).ok_or(PLACE)?,
+        Some(target) => bundle.target_names(target).ok_or(UNKNOWN_PLACE)?,
         None => (None, None),
     };
     let intended = match decision.intended_index {
-        Some(index) => Some(route.variant(index).ok_or(PLACE)?.name),
+        Some(index) => Some(route.variant(index).ok_or(UNKNOWN_PLACE)?.name),
         None => None,
     };
-    Ok(Why {
-        reason: Reason::from_number(decision.reason).ok_or(NUMBER)?,
-        step: Step::from_number(decision.step).ok_or(NUMBER)?,
-        rule: texts.share(rule),
-        layer: texts.share(layer),
-        bucket: decision.bucket,
-        stage: decision.stage,
-        window: decision.window,
-        unit_missing: decision.unit_missing,
-        holdout: decision.holdout,
-        washout: decision.washout,
-        unavailable: decision.unavailable,
-        intended: texts.share(intended),
-        tenant: texts.share(route.tenant()),
-        user: texts.share(route.user()),
-    })
-}
-
-fn served_version(variant: &VariantView<'_>) -> ServedVersion {
-    ServedVersion {
-        variant: Some(variant.name.to_owned()),
-        model: variant.model.to_owned(),
-        version: variant.version.to_owned(),
-        package: variant.digest,
-        placement: variant.placement,
-        payload: variant.payload.map(str::to_owned),
-        execution: None,
-    }
+    let names = DecisionNames { rule, layer, intended, tenant: route.tenant(), user: route.user() };
+    Why::read(decision, &names, texts)
 }
 
 fn read_prediction(
@@ -706,39 +621,10 @@ fn read_prediction(
     model: &InstalledModel,
 ) -> Result<(Vec<Tensor>, Vec<OutOfRange>), Malformed> {
     let outputs = response.outputs().map(|output| output?.to_tensor()).collect::<Result<Vec<_>, _>>()?;
-    let mut names: Vec<Option<Arc<str>>> = Vec::new();
-    let mut name = |feature: u32| {
-        let index = usize::try_from(feature).ok()?;
-        let text = &model.manifest().features.get(index)?.name;
-        if names.len() <= index {
-            names.resize(index + 1, None);
-        }
-        let known = names.get_mut(index)?;
-        Some(Arc::clone(known.get_or_insert_with(|| text.as_str().into())))
-    };
-    let mut out_of_range = Vec::new();
-    for warning in response.out_of_range()? {
-        let name = name(warning.feature)
-            .ok_or(Malformed { problem: "a warning names a feature that the model does not have", at: 56 })?;
-        out_of_range.push(OutOfRange {
-            row: warning.row,
-            feature: warning.feature,
-            name,
-            value: warning.value,
-        });
-    }
+    let features = &model.manifest().features;
+    let out_of_range =
+        OutOfRange::read(response, |index| features.get(index).map(|feature| feature.name.as_str()))?;
     Ok((outputs, out_of_range))
-}
-
-/// What a failure that a module reports means to the caller.
-pub(crate) fn failed(module: &str, failure: Failure) -> RuntimeError {
-    let Failure { code, message, hint } = failure;
-    match code {
-        ErrorCode::InvalidInput => RuntimeError::InvalidInput { message, hint },
-        ErrorCode::MissingValue => RuntimeError::MissingValue { message, hint },
-        ErrorCode::LimitExceeded => RuntimeError::LimitExceeded { message, hint },
-        code => RuntimeError::Core { module: module.to_owned(), code, message },
-    }
 }
 
 /// What a call that gave no response means to the caller.
@@ -750,7 +636,7 @@ pub(crate) fn fault(
 ) -> RuntimeError {
     let module = module.to_owned();
     match failure {
-        CallFailure::NoRoom => no_room("raise the memory that an instance may have"),
+        CallFailure::NoRoom => RuntimeError::no_room("raise the memory that an instance may have"),
         CallFailure::Trap(message) => RuntimeError::Trap { module, message },
         CallFailure::CutOff => RuntimeError::DeadlineExceeded { after: allowed, stage },
         CallFailure::Memory(limit) => RuntimeError::MemoryLimit { module, limit },
@@ -765,28 +651,6 @@ fn count_fault(counters: &ModuleCounters, failure: &CallFailure) {
         CallFailure::CutOff => count(&counters.cut_off),
         CallFailure::Memory(_) => count(&counters.memory_limits),
         CallFailure::Malformed(_) => count(&counters.malformed),
-    }
-}
-
-fn no_room(hint: &str) -> RuntimeError {
-    RuntimeError::LimitExceeded {
-        message: "the module has not enough memory for this request".to_owned(),
-        hint: hint.to_owned(),
-    }
-}
-
-fn no_context() -> RuntimeError {
-    RuntimeError::InvalidInput {
-        message: "the request has no context".to_owned(),
-        hint: "send one context, which may be empty, or one per row".to_owned(),
-    }
-}
-
-fn attribute(value: &Attribute) -> AttributeValue<'_> {
-    match value {
-        Attribute::Text(text) => AttributeValue::Text(text),
-        Attribute::Number(number) => AttributeValue::Number(*number),
-        Attribute::Boolean(boolean) => AttributeValue::Boolean(*boolean),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `lockgate` program: packages models, compiles policies, and serves routed predictions over the Open Inference Protocol.
 //!
 //! Reading order: [`cli`] (the commands and what each does), [`config`] (settings from file, environment and flags), [`repository`]
-//! (policy and packages, from files into the runtime), [`http`] (the server), [`metrics`]. What decides and what predicts is
+//! (policy and packages, from files into the runtime), [`http`] (the server), [`records`] (what other shells report), [`metrics`]. What decides and what predicts is
 //! in the core; this program holds neither.
 
 mod cli;
@@ -14,6 +14,7 @@ mod logging;
 mod metrics;
 mod output;
 mod policy;
+mod records;
 mod repository;
 mod trust;
 

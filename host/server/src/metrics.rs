@@ -14,6 +14,8 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::records::RecordMetrics;
+
 /// The label of routes that are not in the bundle.
 const UNKNOWN: &str = "unknown";
 /// The label of routes and variants beyond the bound.
@@ -56,6 +58,8 @@ pub(crate) struct Metrics {
     shadow_dropped: IntCounterVec,
     shadow_labels: IntCounterVec,
     shadow_difference: GaugeVec,
+    /// What other shells report.
+    pub(crate) records: RecordMetrics,
     shadows: Bounded,
     routes: Bounded,
     variants: Bounded,
@@ -191,6 +195,7 @@ impl Metrics {
                     &["route", "shadow"],
                 )?,
             )?,
+            records: RecordMetrics::new(&registry)?,
             shadows: Bounded { limit: metric_routes, known: Mutex::default() },
             routes: Bounded { limit: metric_routes, known: Mutex::default() },
             variants: Bounded {
@@ -341,7 +346,7 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn register<C: Collector + Clone + 'static>(
+pub(crate) fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> Result<C, prometheus::Error> {

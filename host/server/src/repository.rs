@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lockgate_package::{Digest, Kind};
-use lockgate_policy::{Compiled, Object, PackageRef, RouteView};
+use lockgate_policy::{Compiled, Object, PackageRef};
 use lockgate_runtime::{Content, Contents, InstallError, Installed, Runtime, Trust};
 
 use crate::failure::Failure;
@@ -32,15 +32,6 @@ pub(crate) struct LastLoad {
     pub(crate) code: Option<&'static str>,
     /// Reading and checking each package's file.
     pub(crate) reads: BTreeMap<Digest, Duration>,
-}
-
-/// A version of a route, as a path can name it.
-pub(crate) struct RouteVersion<'a> {
-    /// `<version>` if only one model of the route has it, else `<model>@<version>`.
-    pub(crate) name: String,
-    pub(crate) model: &'a str,
-    pub(crate) version: &'a str,
-    pub(crate) digest: Digest,
 }
 
 impl Repository {
@@ -83,6 +74,7 @@ impl Repository {
             bundle: Some(Content::new(self.policy.display().to_string(), bundle)),
             lists,
             packages: packages.into_iter().map(named).collect(),
+            baked: None,
         };
         let mut record = |accepted| self.trust.record(accepted);
         let trust = Trust { demands: gate.into_demands(), record: &mut record };
@@ -131,26 +123,4 @@ pub(crate) fn install_failure(error: &InstallError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-/// The versions of a route, each once, in the order of its variants.
-pub(crate) fn versions<'a>(route: &RouteView<'a>) -> Vec<RouteVersion<'a>> {
-    let mut all: Vec<RouteVersion<'a>> = Vec::new();
-    for variant in route.variants() {
-        let (model, version, digest) = (variant.model, variant.version, variant.digest);
-        if !all.iter().any(|have| have.model == model && have.version == version) {
-            all.push(RouteVersion { name: String::new(), model, version, digest });
-        }
-    }
-    let names: Vec<String> = all
-        .iter()
-        .map(|one| match all.iter().filter(|other| other.version == one.version).count() {
-            1 => one.version.to_owned(),
-            _ => format!("{}@{}", one.model, one.version),
-        })
-        .collect();
-    for (one, name) in all.iter_mut().zip(names) {
-        one.name = name;
-    }
-    all
 }

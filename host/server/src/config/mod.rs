@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use lockgate_package::Digest;
+use lockgate_shell::{ApiKey, ContextHeaders};
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use reference::reference;
 pub(crate) use table::{Setting, Settings, TABLE};
-pub(crate) use value::{HeaderName, LogFormat, RequiredSignatures};
+pub(crate) use value::{LogFormat, RequiredSignatures};
 
 use crate::failure::Failure;
 
@@ -24,7 +24,7 @@ use crate::failure::Failure;
 pub(crate) const DEFAULT_FILE: &str = "lockgate.toml";
 const FILE_VARIABLE: &str = "LOCKGATE_CONFIG";
 const API_KEYS: &str = "api_keys";
-const API_KEY_FIELDS: [&str; 5] = ["name", "sha256", "user", "tenant", "routes"];
+const API_KEY_FIELDS: [&str; 7] = ["name", "sha256", "user", "tenant", "routes", "records", "forwards"];
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default)]
@@ -37,21 +37,6 @@ pub(crate) struct Config {
     pub(crate) origins: BTreeMap<&'static str, String>,
     /// Things that are probably not what somebody meant.
     pub(crate) warnings: Vec<String>,
-}
-
-/// A caller known by a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ApiKey {
-    /// What logs call it.
-    pub(crate) name: String,
-    /// SHA-256 of the secret.
-    pub(crate) sha256: Digest,
-    /// The user that a request with this key comes from.
-    pub(crate) user: Option<String>,
-    /// The tenant that a request with this key comes from.
-    pub(crate) tenant: Option<String>,
-    /// The routes it may ask; `None` means all.
-    pub(crate) routes: Option<Vec<String>>,
 }
 
 /// Where settings come from.
@@ -195,6 +180,20 @@ impl Config {
             return Err(Failure::new("`trusted_proxies` is set, but no trusted header is configured")
                 .hint("set `trusted_user_header`, `trusted_tenant_header` or both"));
         }
+        for (name, size, above, limit) in [
+            ("records_batch", &settings.records_batch, "records_file_size", &settings.records_file_size),
+            (
+                "records_file_size",
+                &settings.records_file_size,
+                "records_total_size",
+                &settings.records_total_size,
+            ),
+        ] {
+            if size.0 > limit.0 {
+                let (size, limit) = (value::Value::show(size), value::Value::show(limit));
+                return Err(Failure::new(format!("`{name}` ({size}) is larger than `{above}` ({limit})")));
+            }
+        }
         if settings.timeout > settings.max_timeout {
             return Err(Failure::new(format!(
                 "`timeout` ({}) is longer than `max_timeout` ({})",
@@ -207,8 +206,25 @@ impl Config {
 
     /// Whether requests without a verified identity are served.
     pub(crate) fn allows_anonymous(&self) -> bool {
-        let verified = !self.api_keys.is_empty() || !self.settings.trusted_proxies.0.is_empty();
-        self.settings.allow_anonymous.unwrap_or(!verified)
+        self.settings.allow_anonymous.unwrap_or(!self.identifies_callers())
+    }
+
+    /// Whether anybody's identity is verified at all.
+    pub(crate) fn identifies_callers(&self) -> bool {
+        !self.api_keys.is_empty() || !self.settings.trusted_proxies.0.is_empty()
+    }
+}
+
+impl Settings {
+    /// The headers that carry a context.
+    pub(crate) fn context_headers(&self) -> ContextHeaders<'_> {
+        ContextHeaders {
+            user: self.user_header.name(),
+            symbol: self.symbol_header.name(),
+            tenant: self.tenant_header.name(),
+            session: self.session_header.name(),
+            variant: self.variant_header.name(),
+        }
     }
 }
 
@@ -254,7 +270,22 @@ fn read_api_key(
             })?)
         }
     };
-    Ok(ApiKey { name, sha256, user: text("user")?, tenant: text("tenant")?, routes })
+    let flag = |field: &str| match table.get(field) {
+        None => Ok(false),
+        Some(value) => value
+            .get_ref()
+            .as_bool()
+            .ok_or_else(|| Failure::new(format!("{}: `{field}` is not `true` or `false`", at(value.span())))),
+    };
+    Ok(ApiKey {
+        name,
+        sha256,
+        user: text("user")?,
+        tenant: text("tenant")?,
+        routes,
+        records: flag("records")?,
+        forwards: flag("forwards")?,
+    })
 }
 
 fn unknown_key<'a>(place: &str, key: &str, known: impl Iterator<Item = &'a str>) -> Failure {
@@ -280,6 +311,8 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use lockgate_package::Digest;
+
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
@@ -352,7 +385,7 @@ mod tests {
     #[test]
     fn api_keys_are_read() {
         let config = read(&format!(
-            "[[api_keys]]\nname = \"desk\"\nsha256 = \"{}\"\ntenant = \"acme\"\nroutes = [\"a\"]\n",
+            "[[api_keys]]\nname = \"desk\"\nsha256 = \"{}\"\ntenant = \"acme\"\nroutes = [\"a\"]\nforwards = true\n",
             Digest::of(b"secret")
         ))
         .unwrap();
@@ -362,6 +395,8 @@ mod tests {
             user: None,
             tenant: Some("acme".to_owned()),
             routes: Some(vec!["a".to_owned()]),
+            records: false,
+            forwards: true,
         };
         assert_eq!(config.api_keys, [key]);
         assert!(!config.allows_anonymous());

@@ -40,10 +40,14 @@ pub(crate) fn reference() -> String {
          tenant = \"acme\"                  # optional: the tenant of every request with this key\n\
          user = \"research-bot\"            # optional: the user of every request with this key\n\
          routes = [\"eurusd-direction\"]    # optional: the routes it may ask; all without it\n\
+         records = true                   # optional: it may send records to `POST /v1/records`\n\
+         forwards = true                  # optional: it speaks for others, and says for which tenant it asks\n\
          ```\n\n\
          A request brings the secret as `Authorization: Bearer SECRET` or `X-API-Key: SECRET`. What a key or a trusted header says is never overridden \
          by anything else in the request, and a request with a verified identity has no tenant but a verified one. \
-         A route that a key may not ask is answered like one that does not exist.\n",
+         A route that a key may not ask is answered like one that does not exist.\n\n\
+         A key with `forwards = true` is for an edge, or another service that has verified its own callers: the tenant that its requests name is \
+         believed, and so is the id under which an edge decided ([http-api.md](http-api.md#forwarded-requests)). Who has it can ask as any tenant; with a `tenant` of its own, as that one alone.\n",
     );
     page
 }

@@ -11,6 +11,7 @@ use lockgate_package::Digest;
 use super::value::{
     CompileCache, HeaderName, LogFilter, LogFormat, Networks, RequiredSignatures, Size, Value,
 };
+use crate::records::{Durability, WhenFull};
 
 /// One row of the table.
 pub(crate) struct Setting {
@@ -162,6 +163,24 @@ settings! {
             "A header in which a trusted proxy passes the verified tenant.";
         allow_anonymous: Option<bool> = |_: &Runtime| None,
             "Whether requests without a verified identity are served. Without it: yes, unless API keys or trusted headers are configured.";
+    }
+    "Records" {
+        records: Option<PathBuf> = |_: &Runtime| None,
+            "The folder for the records that other shells send to `POST /v1/records`; without it there is no such endpoint. See [records.md](records.md).";
+        records_batch: Size = |_: &Runtime| Size(1 << 20),
+            "The largest body with records; a larger one is answered with 413.";
+        records_sync: Durability = |_: &Runtime| Durability::Always,
+            "When records are forced onto the disk: `always`, before they are acknowledged, or `never`, when the operating system sees fit.";
+        records_window: usize = |_: &Runtime| 200_000,
+            "Lines whose ids are remembered; one that comes again within them is dropped as a duplicate.";
+        records_file_size: Size = |_: &Runtime| Size(64 << 20),
+            "The size at which a file of records is completed and another one begun.";
+        records_file_age: Duration = |_: &Runtime| Duration::from_secs(3600),
+            "The age at which a file of records is completed.";
+        records_total_size: Size = |_: &Runtime| Size(10 << 30),
+            "The size of all files of records together that is never passed.";
+        records_when_full: WhenFull = |_: &Runtime| WhenFull::Refuse,
+            "What happens there: `refuse` more records with 503, or `remove-oldest`, complete files alone.";
     }
     "Logs and metrics" {
         log: LogFilter = |_: &Runtime| LogFilter("info".to_owned()),

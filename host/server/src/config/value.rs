@@ -9,6 +9,8 @@ use lockgate_package::Digest;
 use toml::de::DeValue;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
+use crate::records::{Durability, WhenFull};
+
 /// A type that a setting can have.
 pub(crate) trait Value: Sized {
     /// What people may write, for error messages and the reference page.
@@ -139,6 +141,12 @@ impl Value for PathBuf {
 /// The name of an HTTP header; the empty text switches off what depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HeaderName(pub(crate) Option<axum::http::HeaderName>);
+
+impl HeaderName {
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(axum::http::HeaderName::as_str)
+    }
+}
 
 impl Value for HeaderName {
     const EXPECTED: &'static str = "the name of an HTTP header, or nothing to switch it off";
@@ -293,6 +301,44 @@ impl Value for RequiredSignatures {
         match self {
             Self::All => "all".to_owned(),
             Self::Bundle => "bundle".to_owned(),
+        }
+    }
+}
+
+impl Value for Durability {
+    const EXPECTED: &'static str = "`always` or `never`";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "always" => Some(Self::Always),
+            "never" => Some(Self::Never),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Always => "always".to_owned(),
+            Self::Never => "never".to_owned(),
+        }
+    }
+}
+
+impl Value for WhenFull {
+    const EXPECTED: &'static str = "`refuse` or `remove-oldest`";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "refuse" => Some(Self::Refuse),
+            "remove-oldest" => Some(Self::RemoveOldest),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Refuse => "refuse".to_owned(),
+            Self::RemoveOldest => "remove-oldest".to_owned(),
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-
-use super::error::ApiError;
+use lockgate_shell::Problem;
 
 /// How much of a body that is too large is read and dropped, and for how long, before the connection closes: a caller that is still
 /// sending reads no answer.
@@ -21,49 +20,43 @@ pub(crate) async fn read(
     limit: usize,
     deadline: Instant,
     timeout: Duration,
-) -> Result<Bytes, ApiError> {
+) -> Result<Bytes, Problem> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && encoding != "identity"
     {
-        let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
-        return Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_encoding",
-            format!("the body is compressed with `{encoding}`"),
-        )
-        .hint("send the body without compression"));
+        return Err(Problem::unsupported_encoding(encoding.as_bytes()));
     }
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let announced_too_large = announced.is_some_and(|length| length > limit as u64);
     // Whoever asks before sending has not sent anything.
     if announced_too_large && headers.contains_key(header::EXPECT) {
-        return Err(too_large(limit));
+        return Err(Problem::body_too_large(limit));
     }
     let collected = tokio::time::timeout_at(deadline.into(), collect(body, limit, announced_too_large)).await;
     collected.unwrap_or_else(|_| {
-        Err(ApiError::new(
-            StatusCode::GATEWAY_TIMEOUT,
+        Err(Problem::new(
+            504,
             "deadline_exceeded",
             format!("the body did not arrive within {} ms", timeout.as_millis()),
         ))
     })
 }
 
-async fn collect(mut body: Body, limit: usize, too_large_already: bool) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Body, limit: usize, too_large_already: bool) -> Result<Bytes, Problem> {
     if too_large_already {
         drain(&mut body).await;
-        return Err(too_large(limit));
+        return Err(Problem::body_too_large(limit));
     }
     let mut first = Bytes::new();
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame
-            .map_err(|error| ApiError::bad_request("broken_body", format!("the body broke off: {error}")))?;
+            .map_err(|error| Problem::bad_request("broken_body", format!("the body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + bytes.len() + data.len() > limit {
             drain(&mut body).await;
-            return Err(too_large(limit));
+            return Err(Problem::body_too_large(limit));
         }
         // Most bodies come in one piece, which needs no copy.
         if first.is_empty() && bytes.is_empty() {
@@ -91,13 +84,4 @@ async fn drain(body: &mut Body) {
     };
     // Whether or not the rest came, the answer is the same.
     let _ = tokio::time::timeout(DRAIN_TIME, all).await;
-}
-
-fn too_large(limit: usize) -> ApiError {
-    ApiError::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large",
-        format!("the body is larger than {limit} bytes"),
-    )
-    .hint("send fewer rows per request, or raise `max_body`")
 }

@@ -9,9 +9,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lockgate_oip::{ServerLive, ServerReady};
 use lockgate_package::Digest;
+use lockgate_shell::Problem;
 use serde::Serialize;
 
-use super::error::ApiError;
+use super::error::refusal;
 use super::{App, millis};
 
 /// How well something is; the worst part decides.
@@ -47,6 +48,8 @@ struct Parts {
     policy: Policy,
     packages: Packages,
     runtime: RuntimePart,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<RecordsPart>,
 }
 
 #[derive(Serialize)]
@@ -99,6 +102,17 @@ struct RuntimePart {
     busy: usize,
     waiting: usize,
     queue: usize,
+}
+
+#[derive(Serialize)]
+struct RecordsPart {
+    status: Health,
+    /// All files together.
+    bytes: u64,
+    /// Whether their limit is reached.
+    full: bool,
+    /// Why the latest write failed, if it did.
+    error: Option<String>,
 }
 
 pub(super) async fn live() -> Json<ServerLive> {
@@ -168,15 +182,21 @@ fn report(app: &App) -> Report {
         waiting: status.waiting,
         queue: status.queue,
     };
+    let records = app.records.as_ref().map(|records| {
+        let state = records.state();
+        let status = degraded_if(state.full || state.error.is_some());
+        RecordsPart { status, bytes: state.bytes, full: state.full, error: state.error }
+    });
     let draining = app.draining.load(Ordering::Relaxed);
     let worst = policy.status.max(packages.status).max(runtime.status);
+    let worst = worst.max(records.as_ref().map_or(Health::Healthy, |records| records.status));
     Report {
         status: if draining { Health::Unhealthy } else { worst },
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: millis(app.started.elapsed()) / 1e3,
         draining,
         core: Core { policy: status.policy_core, tabular: status.tabular_core, graph: status.graph_core },
-        parts: Parts { policy, packages, runtime },
+        parts: Parts { policy, packages, runtime, records },
     }
 }
 
@@ -186,9 +206,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
         }
         Err(error) => {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics cannot be written")
-                .detail(error.to_string())
-                .into_response()
+            let problem = Problem::new(500, "internal", "the metrics cannot be written");
+            refusal(problem.detail(error.to_string()), None)
         }
     }
 }

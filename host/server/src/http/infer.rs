@@ -6,30 +6,30 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
-use lockgate_oip::{
-    HEADER_LENGTH, InferResponse, Parameter, Parameters, decode_request, encode_response, request_id,
-};
-use lockgate_package::Tensor;
+use lockgate_oip::{HEADER_LENGTH, InferResponse, decode_request, encode_response, request_id};
 use lockgate_runtime::{Context, InferAnswer, InferRequest, RuntimeError};
+use lockgate_shell::answer::{Provenance, select};
+use lockgate_shell::{
+    Caller, Contexts, HEADER_DECISION, Problem, contexts, header_length, header_timeout, parameter_timeout,
+    versions,
+};
 
-use super::context::contexts;
-use super::error::ApiError;
-use super::identity::{Caller, identify};
+use super::error::refusal;
+use super::headers::RequestHeaders;
+use super::identity::identify;
 use super::models::ModelPath;
-use super::served::parameters;
 use super::{App, RouteLabel, body};
-use crate::repository::versions;
+use crate::config::Config;
 
-const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 /// Bodies from this size on are read and written on a thread for long work, so that others' requests are not held up.
 const LONG_WORK: usize = 256 << 10;
 
 pub(super) async fn infer(
     State(app): State<Arc<App>>,
-    Path(path): Path<ModelPath>,
+    path: ModelPath,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Body,
@@ -38,7 +38,7 @@ pub(super) async fn infer(
         Request { app: &app, path, headers, peer, started: Instant::now(), id: None, known: false };
     let result = request.answer(body).await;
     let label = RouteLabel { name: request.path.model, known: request.known };
-    let mut response = result.unwrap_or_else(|error| error.into_response_with(request.id));
+    let mut response = result.unwrap_or_else(|problem| refusal(problem, request.id));
     response.extensions_mut().insert(label);
     response
 }
@@ -56,31 +56,29 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    async fn answer(&mut self, body: Body) -> Result<Response, ApiError> {
+    async fn answer(&mut self, body: Body) -> Result<Response, Problem> {
         let settings = &self.app.config.settings;
         let caller = identify(&self.app.config, &self.headers, self.peer.ip())?;
+        let forwarded = forwarded(&self.app.config, &caller, &self.headers);
         if self.app.draining.load(Ordering::Relaxed) {
             return Err(RuntimeError::ShuttingDown.into());
         }
         if self.path.version.is_some() && !settings.allow_pinned {
-            return Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                "pinning_not_allowed",
-                "this server lets no request name a version",
-            )
-            .hint("leave the version out of the path: the policy chooses, and `variant` asks for one where it permits that"));
+            return Err(Problem::pinning_not_allowed());
         }
-        let timeout = self.header_timeout()?.unwrap_or(settings.timeout).min(settings.max_timeout);
+        let timeout = header_timeout(&RequestHeaders(&self.headers))?
+            .unwrap_or(settings.timeout)
+            .min(settings.max_timeout);
         let bytes =
             body::read(&self.headers, body, settings.max_body.0, self.started + timeout, timeout).await?;
-        let header_length = header_length(&self.headers)?;
+        let header_length = header_length(&RequestHeaders(&self.headers))?;
         let long = bytes.len() >= LONG_WORK;
         let decode = move || {
             decode_request(&bytes, header_length).map_err(|error| (error, request_id(&bytes, header_length)))
         };
         let mut message = offload(long, decode).await?.map_err(|(error, id)| {
             self.id = id;
-            ApiError::from(error)
+            Problem::from(error)
         })?;
         self.id = message.id.take();
         let timeout = match parameter_timeout(message.parameters.get("timeout"))? {
@@ -90,14 +88,13 @@ impl Request<'_> {
 
         let route = self.path.model.clone();
         let rows = message.inputs.first().and_then(|input| usize::try_from(*input.shape.first()?).ok());
-        let contexts = contexts(settings, &self.headers, &caller, &message.parameters, rows)?;
-        if contexts.is_empty() {
-            // No row asks, but the caller does.
-            let caller_alone =
-                super::context::contexts(settings, &self.headers, &caller, &Parameters::default(), None)?;
-            self.check_route(&caller, &caller_alone)?;
-        }
+        let headers = RequestHeaders(&self.headers);
+        let Contexts { all: contexts, no_rows } =
+            contexts(&settings.context_headers(), &headers, &caller, &message.parameters, rows)?;
         self.check_route(&caller, &contexts)?;
+        if no_rows && self.path.version.is_none() {
+            return Err(RuntimeError::no_context().into());
+        }
         let request = InferRequest {
             route,
             contexts,
@@ -109,8 +106,25 @@ impl Request<'_> {
         let answer = self.app.runtime.infer_async(request).await?;
         self.count(&answer, rows.unwrap_or(0));
 
-        let outputs = select(&message, &answer.outputs)?;
-        let parameters = parameters(&answer, &caller, &uuid::Uuid::now_v7().to_string());
+        if let Some(id) = &forwarded {
+            tracing::info!(
+                decision_id = id,
+                route = self.path.model,
+                version = self.path.version,
+                "forwarded by an edge"
+            );
+        }
+        let id = forwarded.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let provenance = Provenance {
+            decision_id: &id,
+            pinned: answer.pinned,
+            bundle: answer.bundle,
+            policy_core: answer.core,
+            served: &answer.served,
+            out_of_range: &answer.out_of_range,
+            caller: &caller,
+        };
+        let parameters = provenance.parameters();
         let timings = format!(
             "queue;dur={}, decide;dur={}, predict;dur={}",
             super::millis(answer.timings.queue),
@@ -122,7 +136,7 @@ impl Request<'_> {
             model_version: self.version_name(&answer),
             id: self.id.clone(),
             parameters,
-            outputs,
+            outputs: select(&message, answer.outputs)?,
         };
         let size: usize = response.outputs.iter().map(|output| output.data.len()).sum();
         let body = offload(size >= LONG_WORK / 4, move || {
@@ -144,7 +158,7 @@ impl Request<'_> {
     }
 
     /// Refuses routes that do not exist, and in the same words those that the caller may not ask.
-    fn check_route(&mut self, caller: &Caller, contexts: &[Context]) -> Result<(), ApiError> {
+    fn check_route(&mut self, caller: &Caller, contexts: &[Context]) -> Result<(), Problem> {
         let name = &self.path.model;
         let generation = self.app.runtime.generation();
         for context in contexts {
@@ -154,20 +168,8 @@ impl Request<'_> {
         Ok(())
     }
 
-    fn header_timeout(&self) -> Result<Option<Duration>, ApiError> {
-        let Some(value) = self.headers.get(TIMEOUT_HEADER) else { return Ok(None) };
-        let millis =
-            value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok()).filter(|millis| *millis > 0);
-        millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(|| {
-            ApiError::bad_request(
-                "invalid_header",
-                format!("the header {TIMEOUT_HEADER} is not a number of milliseconds, 1 or more"),
-            )
-        })
-    }
-
     /// What is left of a timeout that began with the request.
-    fn left(&self, timeout: Duration) -> Result<Duration, ApiError> {
+    fn left(&self, timeout: Duration) -> Result<Duration, Problem> {
         timeout
             .checked_sub(self.started.elapsed())
             .filter(|left| !left.is_zero())
@@ -176,18 +178,11 @@ impl Request<'_> {
 
     /// How a path would name the version that ran; `None` when rows were served by several.
     fn version_name(&self, answer: &InferAnswer) -> Option<String> {
-        let (first, others) = answer.served.versions.split_first()?;
-        // Two variants may share a version.
-        if others.iter().any(|other| (&other.model, &other.version) != (&first.model, &first.version)) {
-            return None;
-        }
         let generation = self.app.runtime.generation();
-        let why = answer.served.rows.first().and_then(|row| row.decision.as_ref());
-        let (tenant, user) = why.map_or((None, None), |why| (why.tenant.as_deref(), why.user.as_deref()));
-        let route = generation.bundle().and_then(|bundle| bundle.definition(&self.path.model, tenant, user));
-        let all = route.map(|route| versions(&route)).unwrap_or_default();
-        let found = all.into_iter().find(|one| one.model == first.model && one.version == first.version);
-        Some(found.map_or_else(|| first.version.clone(), |one| one.name))
+        versions::name_of_served(&answer.served, |tenant, user| {
+            let route = generation.bundle()?.definition(&self.path.model, tenant, user)?;
+            Some(route.variants())
+        })
     }
 
     fn count(&self, answer: &InferAnswer, rows: usize) {
@@ -201,54 +196,32 @@ impl Request<'_> {
     }
 }
 
-/// The outputs that the caller asked for, in that order; all of them when it named none.
-fn select(message: &lockgate_oip::InferRequest, outputs: &[Tensor]) -> Result<Vec<Tensor>, ApiError> {
-    if message.outputs.is_empty() {
-        return Ok(outputs.to_vec());
+/// The id under which an edge decided, of a request that it forwards. The version that the path names is served whatever the header
+/// says; the id is what both logs and records have in common. Where callers are identified at all, those are believed who may speak for
+/// others.
+fn forwarded(config: &Config, caller: &Caller, headers: &HeaderMap) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Decision {
+        id: String,
     }
-    let find = |name: &str| {
-        outputs.iter().find(|output| output.name == name).cloned().ok_or_else(|| {
-            let names: Vec<String> = outputs.iter().map(|output| format!("`{}`", output.name)).collect();
-            ApiError::bad_request(
-                "unknown_output",
-                format!("there is no output `{name}`; expected {}", names.join(" or ")),
-            )
-        })
-    };
-    message.outputs.iter().map(|requested| find(&requested.name)).collect()
-}
-
-/// The value of the header that says how long the JSON is.
-fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
-    let Some(value) = headers.get(HEADER_LENGTH) else { return Ok(None) };
-    let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    length.map(Some).ok_or_else(|| {
-        ApiError::bad_request(
-            "invalid_binary_data",
-            "the header Inference-Header-Content-Length is not a number of bytes",
-        )
-    })
-}
-
-/// The request parameter `timeout`, in microseconds as other servers of the protocol have it; 0 asks for the default.
-fn parameter_timeout(parameter: Option<&Parameter>) -> Result<Option<Duration>, ApiError> {
-    match parameter {
-        None | Some(Parameter::Null | Parameter::Integer(0)) => Ok(None),
-        Some(Parameter::Integer(micros)) if *micros > 0 => {
-            Ok(Some(Duration::from_micros(micros.unsigned_abs())))
-        }
-        Some(other) => Err(ApiError::bad_request(
-            "invalid_parameter",
-            format!("parameter `timeout`: expected a number of microseconds, found {}", other.describe()),
-        )),
+    let decision = headers.get(HEADER_DECISION)?;
+    if config.identifies_callers() && !caller.forwards {
+        let key = caller.key.as_deref();
+        tracing::warn!(
+            key,
+            "a request says that it is forwarded, but its caller has no key with `forwards = true`"
+        );
+        return None;
     }
+    let decision: Decision = serde_json::from_slice(decision.as_bytes()).ok()?;
+    uuid::Uuid::try_parse(&decision.id).ok().map(|id| id.to_string())
 }
 
 /// Runs `work` here, or on a thread for long work.
-async fn offload<T: Send + 'static>(
+pub(super) async fn offload<T: Send + 'static>(
     long: bool,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
+) -> Result<T, Problem> {
     if !long {
         return Ok(work());
     }

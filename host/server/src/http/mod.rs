@@ -1,13 +1,13 @@
 //! The HTTP side: routes, what surrounds every request, and the shared state.
 
 mod body;
-mod context;
 mod error;
+mod headers;
 mod health;
 mod identity;
 mod infer;
 mod models;
-mod served;
+mod records;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,18 +16,20 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{get, post};
 use lockgate_package::Digest;
 use lockgate_runtime::Runtime;
+use lockgate_shell::Problem;
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::records::Records;
 use crate::repository::Repository;
-use error::{ApiError, Problem};
+use error::refusal;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A caller's own request id is kept if it is no longer than this and plain ASCII.
@@ -39,6 +41,8 @@ pub(crate) struct App {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) repository: Repository,
     pub(crate) metrics: Metrics,
+    /// Where other shells' records go, if this server keeps any.
+    pub(crate) records: Option<Records>,
     pub(crate) started: Instant,
     pub(crate) draining: AtomicBool,
 }
@@ -68,6 +72,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", get(health::health))
         .route("/metrics", get(health::metrics))
+        .route("/v1/records", post(records::receive))
         .route("/v2", get(models::server))
         .route("/v2/", get(models::server))
         .route("/v2/health/live", get(health::live))
@@ -84,19 +89,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn not_found(uri: Uri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {}", uri.path()))
-        .hint("the Open Inference Protocol lives under /v2; see also /health and /metrics")
+async fn not_found(uri: Uri) -> Response {
+    refusal(Problem::not_found(uri.path()), None)
 }
 
-async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> ApiError {
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path = uri.path();
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        format!("{path} does not take {method}"),
-    )
-    .hint(if path.ends_with("/infer") { "send a POST request" } else { "send a GET request" })
+    let taken = if path.ends_with("/infer") || path == "/v1/records" { "POST" } else { "GET" };
+    refusal(Problem::method_not_allowed(path, method.as_str(), taken), None)
 }
 
 /// Counts, times and logs every request, and gives it an id.
@@ -128,11 +128,11 @@ async fn observe(
     match problem {
         Some(problem) if status >= 500 => tracing::error!(
             request_id = id, %peer, %method, path, status, duration_ms, route,
-            code = problem.code, detail = problem.detail, "request failed"
+            code = problem.code, detail = problem.for_log(), "request failed"
         ),
         Some(problem) => tracing::info!(
             request_id = id, %peer, %method, path, status, duration_ms, route,
-            code = problem.code, detail = problem.detail, "request refused"
+            code = problem.code, detail = problem.for_log(), "request refused"
         ),
         None if matches!(endpoint, "health" | "metrics" | "live" | "ready") => tracing::debug!(
             request_id = id, %peer, %method, path, status, duration_ms, "request"
@@ -170,6 +170,7 @@ fn endpoint(path: Option<&axum::extract::MatchedPath>) -> &'static str {
     match path.map(axum::extract::MatchedPath::as_str) {
         Some("/health") => "health",
         Some("/metrics") => "metrics",
+        Some("/v1/records") => "records",
         Some("/v2" | "/v2/") => "server_metadata",
         Some("/v2/health/live") => "live",
         Some("/v2/health/ready") => "ready",

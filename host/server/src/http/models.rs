@@ -4,21 +4,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lockgate_oip::{BINARY_EXTENSION, ModelMetadata, ModelReady, Parameters, ServerMetadata, TensorMetadata};
-use lockgate_package::{Digest, Engine, Manifest};
+use lockgate_package::Digest;
 use lockgate_policy::RouteView;
-use lockgate_runtime::{Context, Generation, RuntimeError};
+use lockgate_runtime::{Context, Generation, InstalledModel, RuntimeError};
+use lockgate_shell::metadata::{ModelFacts, platform, shared_parameters};
+use lockgate_shell::versions::versions;
+use lockgate_shell::{Caller, Problem, contexts};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
 
-use super::context::contexts;
-use super::error::ApiError;
-use super::identity::{Caller, identify};
+use super::error::refusal;
+use super::headers::RequestHeaders;
+use super::identity::identify;
 use super::{App, RouteLabel};
-use crate::repository::versions;
 
 /// What a path names.
 #[derive(Deserialize)]
@@ -26,6 +28,15 @@ pub(super) struct ModelPath {
     pub(super) model: String,
     #[serde(default)]
     pub(super) version: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(path)| path).map_err(|_| refusal(Problem::invalid_path(), None))
+    }
 }
 
 pub(super) async fn server() -> Json<ServerMetadata> {
@@ -38,27 +49,25 @@ pub(super) async fn server() -> Json<ServerMetadata> {
 
 pub(super) async fn metadata(
     State(app): State<Arc<App>>,
-    Path(path): Path<ModelPath>,
+    path: ModelPath,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
     with_route(&app, &path, &headers, peer, |generation, route, chosen| {
-        let manifests: Vec<&Manifest> = chosen
-            .iter()
-            .filter_map(|digest| generation.model(digest))
-            .map(lockgate_runtime::InstalledModel::manifest)
-            .collect();
-        let signature = match (&path.version, manifests.as_slice()) {
-            (Some(_), [manifest]) => manifest.signature.clone(),
+        let models: Vec<&InstalledModel> =
+            chosen.iter().filter_map(|digest| generation.model(digest)).collect();
+        let facts: Vec<ModelFacts<'_>> = models.iter().map(|model| model.manifest().into()).collect();
+        let signature = match (&path.version, models.as_slice()) {
+            (Some(_), [model]) => model.manifest().signature.clone(),
             _ => route.signature().map_err(|error| RuntimeError::Internal { message: error.to_string() })?,
         };
         Ok(Json(ModelMetadata {
             name: path.model.clone(),
-            versions: versions(&route).into_iter().map(|version| version.name).collect(),
-            platform: platform(&manifests).to_owned(),
+            versions: versions(route.variants()).into_iter().map(|version| version.name).collect(),
+            platform: platform(&facts).to_owned(),
             inputs: signature.inputs.iter().map(TensorMetadata::from).collect(),
             outputs: signature.outputs.iter().map(TensorMetadata::from).collect(),
-            parameters: shared_parameters(&manifests),
+            parameters: shared_parameters(&facts),
         })
         .into_response())
     })
@@ -66,7 +75,7 @@ pub(super) async fn metadata(
 
 pub(super) async fn ready(
     State(app): State<Arc<App>>,
-    Path(path): Path<ModelPath>,
+    path: ModelPath,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
@@ -85,11 +94,11 @@ pub(super) fn visible<'g>(
     caller: &Caller,
     name: &str,
     context: &Context,
-) -> Result<RouteView<'g>, ApiError> {
+) -> Result<RouteView<'g>, Problem> {
     let seen = app.runtime.resolve(generation, name, context);
     match seen {
         Ok(route) if caller.may_ask(name) => Ok(route),
-        Ok(_) | Err(RuntimeError::UnknownRoute { .. }) => Err(ApiError::unknown_route(name)),
+        Ok(_) | Err(RuntimeError::UnknownRoute { .. }) => Err(Problem::unknown_route(name)),
         Err(error) => Err(error.into()),
     }
 }
@@ -100,54 +109,23 @@ fn with_route(
     path: &ModelPath,
     headers: &HeaderMap,
     peer: SocketAddr,
-    answer: impl FnOnce(&Generation, RouteView<'_>, &[Digest]) -> Result<Response, ApiError>,
+    answer: impl FnOnce(&Generation, RouteView<'_>, &[Digest]) -> Result<Response, Problem>,
 ) -> Response {
     let mut known = false;
     let result = identify(&app.config, headers, peer.ip()).and_then(|caller| {
         let generation = app.runtime.generation();
-        let contexts = contexts(&app.config.settings, headers, &caller, &Parameters::default(), None)?;
-        let context = contexts.into_iter().next().unwrap_or_default();
+        let names = app.config.settings.context_headers();
+        let contexts = contexts(&names, &RequestHeaders(headers), &caller, &Parameters::default(), None)?;
+        let context = contexts.all.into_iter().next().unwrap_or_default();
         let route = visible(app, &generation, &caller, &path.model, &context)?;
         known = true;
         let chosen: Vec<Digest> = match &path.version {
-            None => versions(&route).iter().map(|version| version.digest).collect(),
+            None => versions(route.variants()).iter().map(|version| version.digest).collect(),
             Some(version) => vec![generation.pinned(&route, version)?.digest],
         };
         answer(&generation, route, &chosen)
     });
-    let mut response = result.unwrap_or_else(IntoResponse::into_response);
+    let mut response = result.unwrap_or_else(|problem| refusal(problem, None));
     response.extensions_mut().insert(RouteLabel { name: path.model.clone(), known });
     response
-}
-
-fn platform(manifests: &[&Manifest]) -> &'static str {
-    let all = |engine| !manifests.is_empty() && manifests.iter().all(|manifest| manifest.engine == engine);
-    if all(Engine::Tabular) {
-        "lockgate_tabular"
-    } else if all(Engine::Graph) {
-        "lockgate_graph"
-    } else {
-        "lockgate"
-    }
-}
-
-/// What all these models say alike of their labels and features.
-fn shared_parameters(manifests: &[&Manifest]) -> Map<String, Value> {
-    let mut shared = Map::new();
-    let Some((first, others)) = manifests.split_first() else { return shared };
-    let names = |manifest: &Manifest| -> Vec<String> {
-        manifest.features.iter().map(|feature| feature.name.clone()).collect()
-    };
-    if !first.labels.is_empty() && others.iter().all(|other| other.labels == first.labels) {
-        shared.insert("labels".to_owned(), json!(first.labels));
-    }
-    if !first.features.is_empty() && others.iter().all(|other| names(other) == names(first)) {
-        shared.insert("features".to_owned(), json!(names(first)));
-    }
-    if let Some(version) = &first.feature_version
-        && others.iter().all(|other| other.feature_version == first.feature_version)
-    {
-        shared.insert("feature_version".to_owned(), json!(version));
-    }
-    shared
 }

@@ -2,15 +2,18 @@
 
 use lockgate_package::{Tensor, TensorView};
 
-use crate::RuntimeError;
+use crate::RequestError;
 
 /// The number of rows that all inputs have, which must be `expected`.
-pub(crate) fn check(inputs: &[Tensor], expected: usize) -> Result<(), RuntimeError> {
+///
+/// # Errors
+/// An input of another length, by name.
+pub fn check(inputs: &[Tensor], expected: usize) -> Result<(), RequestError> {
     for input in inputs {
         let rows = input.shape.first().copied();
         if rows.and_then(|rows| usize::try_from(rows).ok()) != Some(expected) {
             let found = rows.map_or_else(|| "no dimension".to_owned(), |rows| format!("{rows} rows"));
-            return Err(RuntimeError::InvalidInput {
+            return Err(RequestError::InvalidInput {
                 message: format!("input `{}` has {found}, but there are {expected} contexts", input.name),
                 hint: "send one context for all rows, or exactly one per row of every input".to_owned(),
             });
@@ -55,7 +58,10 @@ impl Rows {
 }
 
 /// The given rows of every input, of which each has `total`.
-pub(crate) fn take(inputs: &[Tensor], total: usize, rows: &[usize]) -> Result<Vec<Tensor>, RuntimeError> {
+///
+/// # Errors
+/// Data that do not fit their shape.
+pub fn take(inputs: &[Tensor], total: usize, rows: &[usize]) -> Result<Vec<Tensor>, RequestError> {
     inputs
         .iter()
         .map(|input| {
@@ -63,7 +69,7 @@ pub(crate) fn take(inputs: &[Tensor], total: usize, rows: &[usize]) -> Result<Ve
                 let slices = rows.iter().map(|row| places.slice(&input.data, *row));
                 slices.collect::<Option<Vec<_>>>().map(|slices| slices.concat())
             });
-            let data = taken.ok_or_else(|| RuntimeError::InvalidInput {
+            let data = taken.ok_or_else(|| RequestError::InvalidInput {
                 message: format!("the data of input `{}` do not fit its shape {:?}", input.name, input.shape),
                 hint: String::new(),
             })?;
@@ -73,17 +79,23 @@ pub(crate) fn take(inputs: &[Tensor], total: usize, rows: &[usize]) -> Result<Ve
 }
 
 /// The outputs of one version, and the rows they belong to.
-pub(crate) struct Part<'a> {
+#[derive(Debug, Clone)]
+pub struct Part<'a> {
     /// `model@version`, for errors.
-    pub(crate) name: String,
-    pub(crate) rows: &'a [usize],
-    pub(crate) outputs: Vec<Tensor>,
+    pub name: String,
+    /// The rows, as the caller counts them.
+    pub rows: &'a [usize],
+    /// Their outputs, in that order.
+    pub outputs: Vec<Tensor>,
 }
 
 /// Puts the outputs of several versions together, `total` rows in the caller's order.
-pub(crate) fn merge(parts: &[Part<'_>], total: usize) -> Result<Vec<Tensor>, RuntimeError> {
+///
+/// # Errors
+/// Outputs that differ in number, name, datatype or shape.
+pub fn merge(parts: &[Part<'_>], total: usize) -> Result<Vec<Tensor>, RequestError> {
     let Some((first, others)) = parts.split_first() else { return Ok(Vec::new()) };
-    let differ = |problem: String| RuntimeError::OutputsDiffer { problem };
+    let differ = |problem: String| RequestError::OutputsDiffer { problem };
     let show = |tensor: &Tensor| format!("`{}` {} {:?}", tensor.name, tensor.datatype, tensor.shape);
     for part in others {
         if part.outputs.len() != first.outputs.len() {
@@ -113,7 +125,7 @@ pub(crate) fn merge(parts: &[Part<'_>], total: usize) -> Result<Vec<Tensor>, Run
                 if have.shape.first().and_then(|rows| usize::try_from(*rows).ok()) != Some(rows) {
                     return Err(differ(format!("{} gives {} for {rows} rows", part.name, show(have))));
                 }
-                let broken = || RuntimeError::Internal {
+                let broken = || RequestError::Internal {
                     message: format!("{} gave an output that is no tensor", part.name),
                 };
                 let places = Rows::of(have.view(), rows).ok_or_else(broken)?;

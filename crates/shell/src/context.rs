@@ -2,13 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::HeaderMap;
 use lockgate_oip::{Parameter, Parameters};
-use lockgate_runtime::{Attribute, Context};
+use lockgate_policy::Attribute;
 
-use super::error::ApiError;
-use super::identity::{Caller, text};
-use crate::config::Settings;
+use crate::headers::header_text;
+use crate::{Caller, Context, Headers, Problem};
+
+/// The headers that carry a context; `None` for one that nobody may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContextHeaders<'a> {
+    /// The user.
+    pub user: Option<&'a str>,
+    /// The instrument.
+    pub symbol: Option<&'a str>,
+    /// The tenant.
+    pub tenant: Option<&'a str>,
+    /// The session.
+    pub session: Option<&'a str>,
+    /// The variant that the caller asks for.
+    pub variant: Option<&'a str>,
+}
 
 /// Parameters with a meaning of their own in the protocol or its known extensions. Every other one is an attribute.
 const RESERVED: [&str; 8] = [
@@ -23,20 +36,32 @@ const RESERVED: [&str; 8] = [
 ];
 const RESERVED_PREFIX: &str = "triton_";
 
+/// For whom a request asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contexts {
+    /// One that stands for all rows, or one each; the caller's own where there are no rows. Never none: whoever asks is somebody.
+    pub all: Vec<Context>,
+    /// Whether there is no row to decide for. A version that is named can be run on none.
+    pub no_rows: bool,
+}
+
 /// The contexts of a request with `rows` rows: one that stands for all of them, or one each when any parameter is an array.
-pub(crate) fn contexts(
-    settings: &Settings,
-    headers: &HeaderMap,
+///
+/// # Errors
+/// A parameter or header of the wrong form, or an array that has not one value per row.
+pub fn contexts(
+    names: &ContextHeaders<'_>,
+    headers: &(impl Headers + ?Sized),
     caller: &Caller,
     parameters: &Parameters,
     rows: Option<usize>,
-) -> Result<Vec<Context>, ApiError> {
+) -> Result<Contexts, Problem> {
     let mut shared = Context {
-        user: header(headers, &settings.user_header)?,
-        symbol: header(headers, &settings.symbol_header)?,
-        tenant: header(headers, &settings.tenant_header)?,
-        session: header(headers, &settings.session_header)?,
-        variant: header(headers, &settings.variant_header)?,
+        user: header(headers, names.user)?,
+        symbol: header(headers, names.symbol)?,
+        tenant: header(headers, names.tenant)?,
+        session: header(headers, names.session)?,
+        variant: header(headers, names.variant)?,
         attributes: BTreeMap::new(),
     };
     let context: Vec<(&str, &Parameter)> = parameters
@@ -51,7 +76,7 @@ pub(crate) fn contexts(
                 per_row = true;
                 if Some(values.len()) != rows {
                     let rows = rows.map_or("no rows".to_owned(), |rows| format!("{rows} rows"));
-                    return Err(ApiError::bad_request(
+                    return Err(Problem::bad_request(
                         "invalid_parameter",
                         format!("parameter `{name}` has {} values, the request has {rows}", values.len()),
                     )
@@ -61,39 +86,41 @@ pub(crate) fn contexts(
             value => set(&mut shared, name, value, None)?,
         }
     }
-    let mut contexts = vec![shared];
+    let rows = if per_row { rows.unwrap_or(0) } else { 1 };
+    let mut all = vec![shared; rows.max(1)];
     if per_row {
-        contexts = vec![contexts.remove(0); rows.unwrap_or(0)];
         for (name, value) in &context {
             let Parameter::List(values) = value else { continue };
-            for (row, (context, value)) in contexts.iter_mut().zip(values).enumerate() {
+            for (row, (context, value)) in all.iter_mut().zip(values).enumerate() {
                 set(context, name, value, Some(row))?;
             }
         }
     }
-    for context in &mut contexts {
+    for context in &mut all {
         verify(context, caller);
     }
-    Ok(contexts)
+    Ok(Contexts { all, no_rows: rows == 0 })
 }
 
 /// What is verified replaces what was claimed. A verified caller has no tenant but a verified one: claiming another's would be
-/// all it takes to cross over.
+/// all it takes to cross over. A caller who speaks for others has verified them itself.
 fn verify(context: &mut Context, caller: &Caller) {
     if !caller.verified {
         return;
     }
-    context.tenant.clone_from(&caller.tenant);
+    if caller.tenant.is_some() || !caller.forwards {
+        context.tenant.clone_from(&caller.tenant);
+    }
     if caller.user.is_some() {
         context.user.clone_from(&caller.user);
     }
 }
 
-fn header(headers: &HeaderMap, name: &crate::config::HeaderName) -> Result<Option<String>, ApiError> {
-    name.0.as_ref().map_or(Ok(None), |name| text(headers, name))
+fn header(headers: &(impl Headers + ?Sized), name: Option<&str>) -> Result<Option<String>, Problem> {
+    name.map_or(Ok(None), |name| header_text(headers, name))
 }
 
-fn set(context: &mut Context, name: &str, value: &Parameter, row: Option<usize>) -> Result<(), ApiError> {
+fn set(context: &mut Context, name: &str, value: &Parameter, row: Option<usize>) -> Result<(), Problem> {
     // A null says nothing, so a header or another source may still speak.
     if *value == Parameter::Null {
         return Ok(());
@@ -126,9 +153,9 @@ fn set(context: &mut Context, name: &str, value: &Parameter, row: Option<usize>)
     Ok(())
 }
 
-fn wrong(name: &str, expected: &str, found: &Parameter, row: Option<usize>) -> ApiError {
+fn wrong(name: &str, expected: &str, found: &Parameter, row: Option<usize>) -> Problem {
     let row = row.map(|row| format!(" in row {row}")).unwrap_or_default();
-    ApiError::bad_request(
+    Problem::bad_request(
         "invalid_parameter",
         format!("parameter `{name}`{row}: expected {expected}, found {}", found.describe()),
     )
@@ -137,6 +164,15 @@ fn wrong(name: &str, expected: &str, found: &Parameter, row: Option<usize>) -> A
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HeaderList;
+
+    const NAMES: ContextHeaders<'_> = ContextHeaders {
+        user: Some("x-lockgate-user"),
+        symbol: Some("x-lockgate-symbol"),
+        tenant: Some("x-lockgate-tenant"),
+        session: Some("x-lockgate-session"),
+        variant: Some("x-lockgate-variant"),
+    };
 
     fn check(
         parameters: &str,
@@ -144,12 +180,10 @@ mod tests {
         caller: &Caller,
         rows: usize,
     ) -> Result<Vec<Context>, String> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(*name, value.parse().unwrap());
-        }
+        let headers = HeaderList::from(headers);
         let parameters = serde_json::from_str(parameters).unwrap();
-        contexts(&Settings::default(), &map, caller, &parameters, Some(rows))
+        contexts(&NAMES, &headers, caller, &parameters, Some(rows))
+            .map(|contexts| contexts.all)
             .map_err(|error| format!("{error:?}"))
     }
 
@@ -186,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_rows_still_has_a_caller() {
+        let parameters = serde_json::from_str(r#"{"user":[],"symbol":"EURUSD"}"#).unwrap();
+        let headers = HeaderList::from(&[("x-lockgate-tenant", "acme")][..]);
+        let asked = contexts(&NAMES, &headers, &Caller::default(), &parameters, Some(0)).unwrap();
+        let [one] = asked.all.as_slice() else { panic!("{asked:?}") };
+        let said = (one.tenant.as_deref(), one.symbol.as_deref(), one.user.as_deref());
+        assert_eq!((asked.no_rows, said), (true, (Some("acme"), Some("EURUSD"), None)));
+        let caller = Caller { tenant: Some("vt".to_owned()), verified: true, ..Caller::default() };
+        let asked = contexts(&NAMES, &headers, &caller, &parameters, Some(0)).unwrap();
+        assert_eq!(asked.all[0].tenant.as_deref(), Some("vt"));
+        assert!(!contexts(&NAMES, &headers, &caller, &Parameters::new(), Some(0)).unwrap().no_rows);
+    }
+
+    #[test]
     fn parameters_precede_headers_and_identity_precedes_both() {
         let headers = [("x-lockgate-user", "h"), ("x-lockgate-tenant", "ht")];
         let claimed = check("{}", &headers, &Caller::default(), 1).unwrap();
@@ -209,5 +257,22 @@ mod tests {
         let keyed = Caller { verified: true, ..Caller::default() };
         let keyed = check(r#"{"user":"a","tenant":"t"}"#, &headers, &keyed, 1).unwrap();
         assert_eq!((keyed[0].user.as_deref(), keyed[0].tenant.as_deref()), (Some("a"), None));
+    }
+
+    #[test]
+    fn who_speaks_for_others_names_their_tenants() {
+        let tenants = |caller: &Caller| -> Vec<Option<String>> {
+            let rows = r#"{"user":["a","b","c"],"tenant":["x","y",null]}"#;
+            check(rows, &[], caller, 3).unwrap().into_iter().map(|context| context.tenant).collect()
+        };
+        let edge = Caller { verified: true, forwards: true, ..Caller::default() };
+        assert_eq!(tenants(&edge), [Some("x".to_owned()), Some("y".to_owned()), None]);
+        let named = check("{}", &[("x-lockgate-tenant", "x")], &edge, 1).unwrap();
+        assert_eq!(named[0].tenant.as_deref(), Some("x"));
+        let plain = Caller { forwards: false, ..edge.clone() };
+        assert_eq!(tenants(&plain), [None, None, None]);
+        // What its own key says holds for all that it speaks for.
+        let bound = Caller { tenant: Some("z".to_owned()), ..edge };
+        assert_eq!(tenants(&bound), [Some("z".to_owned()), Some("z".to_owned()), Some("z".to_owned())]);
     }
 }
