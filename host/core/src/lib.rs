@@ -7,8 +7,11 @@
 //! `lockgate-identity`, which records that same digest. [`Module::new`] recomputes it, so a damaged module is noticed
 //! before it runs, and answers can say which core gave them.
 //!
+//! Modules that were baked, which have another digest and the same identity, are [`BakedModules`].
+//!
 //! This crate runs nothing; `lockgate-runtime` does.
 
+mod baked;
 mod component;
 
 use std::borrow::Cow;
@@ -19,6 +22,10 @@ use std::path::{Path, PathBuf};
 use lockgate_package::Digest;
 use serde::{Deserialize, Serialize};
 use wasmparser::{Parser, Payload};
+
+pub use baked::{
+    BAKED_FORMAT, BakedBundle, BakedError, BakedFile, BakedManifest, BakedModule, BakedModules, BakedPackage,
+};
 
 /// The name of the custom section that records a module's identity.
 pub const IDENTITY_SECTION: &str = "lockgate-identity";
