@@ -16,6 +16,7 @@ use crate::config::{Config, Settings};
 use crate::failure::Failure;
 use crate::http::{App, router};
 use crate::metrics::Metrics;
+use crate::records::{Limits, Records};
 use crate::repository::Repository;
 use crate::trust::TrustSettings;
 use crate::{logging, output};
@@ -110,7 +111,15 @@ fn start(config: Config, policy: PathBuf) -> Result<App, Failure> {
     build.extend(core.graph_core.map(|graph| ("graph_core", graph.to_string())));
     let metrics = Metrics::new(settings.metric_routes, &build)
         .map_err(|error| Failure::new(format!("the metrics cannot be set up: {error}")))?;
+    let records = match &settings.records {
+        Some(folder) => {
+            let limits = record_limits(settings);
+            Some(Records::start(folder, limits, settings.records_window, metrics.records.clone())?)
+        }
+        None => None,
+    };
     Ok(App {
+        records,
         repository: Repository::new(policy, settings.packages.clone(), TrustSettings::new(settings)),
         runtime: Arc::new(runtime),
         metrics,
@@ -118,6 +127,16 @@ fn start(config: Config, policy: PathBuf) -> Result<App, Failure> {
         draining: AtomicBool::new(false),
         config,
     })
+}
+
+fn record_limits(settings: &Settings) -> Limits {
+    Limits {
+        file_size: settings.records_file_size.0 as u64,
+        file_age: settings.records_file_age,
+        total_size: settings.records_total_size.0 as u64,
+        when_full: settings.records_when_full,
+        sync: settings.records_sync,
+    }
 }
 
 fn runtime_settings(settings: &Settings) -> RuntimeSettings {
