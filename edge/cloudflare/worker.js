@@ -1,0 +1,68 @@
+// What Cloudflare calls. It hands everything to the shell (Rust, `src/`), and makes the shell anew when it traps: what was under way in it
+// is answered with an error then, and the instances of the core modules, which `glue.js` holds, go on.
+
+import * as shell from "./shell.js";
+
+const initial = shell.__worker_init_state();
+/** How to end what is under way in the shell. */
+const underWay = new Set();
+
+function fail(error) {
+  console.error(`the shell failed and is made anew: ${error?.stack ?? error}`);
+  initial.criticalError = true;
+  for (const end of underWay) end(error);
+  underWay.clear();
+}
+
+// The shell goes on with its futures in microtasks. What one of them throws is caught here, while the request that it belongs to can
+// still be answered.
+// A promise's reaction is a microtask as well, and V8 queues it without leaving JavaScript.
+const settled = Promise.resolve();
+globalThis.queueMicrotask = (callback) => {
+  settled.then(() => {
+    try {
+      callback();
+    } catch (error) {
+      // Futures give their errors to whoever waits for them; what is thrown here is the end of the shell.
+      fail(error);
+    }
+  });
+};
+
+function run(handler, ...rest) {
+  if (initial.criticalError) {
+    shell.__wbg_reset_state();
+    initial.criticalError = false;
+    initial.instanceId += 1;
+  }
+  return new Promise((resolve, reject) => {
+    underWay.add(reject);
+    let result;
+    try {
+      result = handler(...rest);
+    } catch (error) {
+      result = Promise.reject(error);
+    }
+    result
+      .catch((error) => {
+        if (error instanceof WebAssembly.RuntimeError || initial.criticalError) fail(error);
+        throw error;
+      })
+      .finally(() => underWay.delete(reject))
+      .then(resolve, reject);
+  });
+}
+
+export default {
+  async fetch(request, env, context) {
+    try {
+      return await run(shell.fetch, request, env, context);
+    } catch (error) {
+      const message = { error: "the Worker failed on this request; the next one is not affected", code: "internal" };
+      return Response.json(message, { status: 500 });
+    }
+  },
+  async scheduled(event, env, context) {
+    await run(shell.scheduled, event, env, context);
+  },
+};
