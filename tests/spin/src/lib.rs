@@ -1,0 +1,1 @@
+//! The tests of `edge/spin` are in `tests/`; this crate has no code of its own.
