@@ -5,11 +5,12 @@ use clap::Args;
 use lockgate_package::signing::TrustedKeys;
 use lockgate_package::{AlignedBytes, Digest, Engine, Envelope, Kind, Manifest, Package, TensorSpec};
 use lockgate_policy::{Bundle, ListObject};
+use lockgate_shell::versions::versions;
 use serde_json::{Value, json};
 
 use super::keys;
 use crate::failure::Failure;
-use crate::{files, output, policy, repository};
+use crate::{files, output, policy};
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
@@ -198,7 +199,7 @@ fn bundle_json(bundle: &Bundle) -> Value {
                 "enabled": route.enabled(),
                 "baseline": route.baseline().name,
                 "signature": route.signature().ok(),
-                "versions": repository::versions(&route).iter().map(|version| version.name.clone()).collect::<Vec<_>>(),
+                "versions": versions(route.variants()).iter().map(|version| version.name.clone()).collect::<Vec<_>>(),
                 "variants": variants,
                 "shadows": shadows,
             })

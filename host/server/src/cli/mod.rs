@@ -1,8 +1,10 @@
 //! The command line: its shape here, one module per command below.
 
+mod bake;
 mod completions;
 mod config;
 mod decide;
+mod init;
 mod inspect;
 mod keys;
 mod package;
@@ -10,7 +12,7 @@ mod policy;
 mod predict;
 mod serve;
 mod settings;
-mod time;
+pub(crate) mod time;
 mod units;
 
 use std::process::ExitCode;
@@ -47,10 +49,19 @@ enum Command {
     /// SIGHUP reads the policy and the packages again; if they cannot be used, what was served before goes on. SIGTERM and SIGINT
     /// end the server once requests in progress are answered; a second one ends it at once.
     Serve(serve::ServeArgs),
+    /// Start a project: a policy, two small models and all that a platform wants, ready to run.
+    ///
+    /// The project builds and runs as it is. No file that exists is changed.
+    Init(init::InitArgs),
     /// Make a package from an ONNX model.
     Package(package::PackageArgs),
     /// Show what a package or bundle holds.
     Inspect(inspect::InspectArgs),
+    /// Make modules that wake up with a policy and packages in their memory, for Workers, Spin, browsers and hosts.
+    ///
+    /// Writes `policy.wasm` and `inference.wasm`, their components, and `manifest.json`, which says what they hold. What goes in must
+    /// meet the same demands as what `serve` loads; the trust state is read and never written.
+    Bake(bake::BakeArgs),
     /// Run a package on rows from a file, in the core.
     Predict(predict::PredictArgs),
     /// Check, test, compare, compile and explain policies.
@@ -74,8 +85,10 @@ pub(crate) fn run() -> ExitCode {
     let Cli { json, command } = Cli::parse();
     let result: Result<(), Failure> = match command {
         Command::Serve(args) => serve::run(&args, json),
+        Command::Init(args) => init::run(&args, json),
         Command::Package(args) => package::run(&args, json),
         Command::Inspect(args) => inspect::run(&args, json),
+        Command::Bake(args) => bake::run(&args, json),
         Command::Predict(args) => predict::run(&args, json),
         Command::Policy(command) => policy::run(command, json),
         Command::Keys(command) => keys::run(&command, json),

@@ -117,15 +117,16 @@ impl Server {
 
     /// A server on what these flags say, which keeps its log in `folder`.
     pub(crate) fn start_in(folder: TempDir, core: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lockgate"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--core", core.to_str().unwrap()]);
+        command.args(flags).stdin(Stdio::null());
+        Self::spawn(folder, command)
+    }
+
+    /// A server that this command starts.
+    pub(crate) fn spawn(folder: TempDir, mut command: Command) -> Self {
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_lockgate"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--core", core.to_str().unwrap()])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").map(str::to_owned);
@@ -161,7 +162,15 @@ impl Server {
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        Answer::of(agent().get(format!("{}{path}", self.url)).call())
+        self.get_with(path, &[])
+    }
+
+    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = agent().get(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::of(request.call())
     }
 
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {

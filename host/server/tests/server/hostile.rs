@@ -71,6 +71,8 @@ fn a_running_server_keeps_what_it_serves() {
     let (targets, flags) = (targets(&folder), flags(&folder));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let mut server = Server::start_in(folder, &core(false), &flags);
+    // It is ready a moment before it counts its first load.
+    server.wait_for("the first load", |server| loads(server, "success") > 0.0);
     let ask = request(1, &json!({ "user": "unit-7" }));
     let expected = server.infer("direction", &ask);
     assert_eq!(expected.parameter("variant"), "forest", "the list is in use");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Server, request};
+use crate::harness::{Answer, POLICY, Server, request};
 
 /// SHA-256 of `secret` and of `other`.
 const CONFIG: &str = r#"
@@ -76,6 +76,57 @@ fn verified_values_are_never_overridden() {
         assert_eq!(ask(path, "other").error(), (404, "unknown_route".to_owned()), "{path}");
         assert_ne!(ask(path, "secret").error().1, "unknown_route", "{path}");
     }
+}
+
+/// A route of one tenant, and callers who speak for others or do not.
+#[test]
+fn only_a_trusted_key_speaks_for_others() {
+    let policy = format!(
+        "{POLICY}tenants:\n  acme:\n    routes:\n      own:\n        variants: {{ only: {{ model: eurusd_lr@1.0.0 }} }}\n        default: {{ serve: only }}\n"
+    );
+    let keys: String =
+        [("edge", "forwards = true"), ("plain", ""), ("bound", "forwards = true\ntenant = \"other\"")]
+            .into_iter()
+            .map(|(name, more)| {
+                let sha256 = lockgate_package::Digest::of(name.as_bytes());
+                format!("[[api_keys]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\n{more}\n")
+            })
+            .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lockgate.toml");
+    std::fs::write(&file, keys).unwrap();
+    let server =
+        Server::start_on(false, &policy, &["--config", file.to_str().unwrap(), "--allow-anonymous", "true"]);
+    let id = "01a1fcd1-2eb5-741a-8bee-c5b5f9ea1c6c";
+    let decision = format!("{{\"id\":\"{id}\"}}");
+    let ask = |path: &str, key: &str, more: &[(&str, &str)], parameters: serde_json::Value| -> Answer {
+        let mut headers = [&[("x-lockgate-decision", decision.as_str())], more].concat();
+        if !key.is_empty() {
+            headers.push(("x-api-key", key));
+        }
+        let body = request(1, &parameters).to_string();
+        server.post(&format!("/v2/models/{path}/infer"), &headers, body.as_bytes())
+    };
+    let forwarded =
+        ask("own/versions/eurusd_lr@1.0.0", "edge", &[], json!({ "tenant": "acme", "user": "bob" }));
+    assert_eq!(forwarded.status, 200, "{}", forwarded.text());
+    assert_eq!((forwarded.parameter("decision_id"), forwarded.parameter("verified")), (json!(id), json!("")));
+    let by_header = ask("direction", "edge", &[("x-lockgate-tenant", "acme")], json!({ "user": "bob" }));
+    assert_eq!(by_header.parameter("variant"), "forest", "the tenant is in the test group");
+    assert_eq!(ask("own", "edge", &[], json!({ "tenant": "other" })).error().0, 404, "it is acme's route");
+    assert_eq!(ask("own", "edge", &[], json!({})).error().0, 404);
+    assert!(!server.log().contains("no key with `forwards = true`"));
+    // A key's own tenant holds for all that it speaks for, and any other key speaks for nobody else.
+    for key in ["bound", "plain"] {
+        let refused = ask("own/versions/eurusd_lr@1.0.0", key, &[], json!({ "tenant": "acme" }));
+        assert_eq!(refused.error(), (404, "unknown_route".to_owned()), "{key}");
+        let general = ask("direction", key, &[], json!({ "tenant": "acme", "user": "bob" }));
+        assert_ne!(general.parameter("variant"), "forest", "{key}: it is not acme");
+    }
+    for key in ["plain", ""] {
+        assert_ne!(ask("direction", key, &[], json!({})).parameter("decision_id"), id, "{key}");
+    }
+    assert!(server.log().contains("no key with `forwards = true`"));
 }
 
 #[test]
