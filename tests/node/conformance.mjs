@@ -226,9 +226,18 @@ export function compareWithOnnxruntime(name, vector, outputs) {
   return { rows, largest, mismatches };
 }
 
+const sha256 = async (text) => hexOf(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))));
+
+/** What a model answered to its vector as `tests/tests/conformance/answers.rs` writes it, digested. */
+async function answerLine(name, outputs) {
+  const lines = outputs.map(output).map(({ name, datatype, shape, data }) => `${name} ${datatype} ${shape.join(",")} ${data}\n`);
+  return `${name} ${await sha256(lines.join(""))}`;
+}
+
 /** Every recorded prediction: wasmtime's answers bit for bit, onnxruntime's within the tolerance. */
 export async function predictionSuite({ Inference, readManifest }, modules, read) {
   const mismatches = [];
+  const answers = [];
   let [compared, largest] = [0, 0];
   const model = async (address) => {
     const bytes = await read(address);
@@ -245,14 +254,17 @@ export async function predictionSuite({ Inference, readManifest }, modules, read
     const loaded = await model(`/predictions/${name}.lgp`);
     const found = predictions(loaded, vector);
     if (text(found) !== text(vector.outputs)) mismatches.push(`${name}: other bits than wasmtime's`);
-    compare(name, vector, loaded.predict(vector.inputs.map(input)).outputs);
+    const { outputs } = loaded.predict(vector.inputs.map(input));
+    answers.push(await answerLine(name, outputs));
+    compare(name, vector, outputs);
   }
   for (const name of await readJson(read, "/eurusd")) {
     const vector = await readJson(read, `/eurusd/${name}`);
     const { outputs } = (await model(`/eurusd/${name}.lgp`)).predict({ input: { shape: vector.shape, data: vector.data } });
+    answers.push(await answerLine(name, outputs));
     compare(name, vector, outputs);
   }
-  return { compared, mismatches, max_difference: largest };
+  return { compared, mismatches, max_difference: largest, digest: await sha256(answers.sort().join("\n")) };
 }
 
 /** Everything of `tests/errors.json`. */

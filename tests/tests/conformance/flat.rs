@@ -13,7 +13,7 @@ use wasmtime::{Engine, Instance, Memory, Module, Store, TypedFunc};
 
 use crate::decisions::{NOW, bundle, contexts, native_context};
 
-/// An instance of the policy module.
+/// An instance of a module.
 pub(crate) struct Guest {
     store: Store<()>,
     instance: Instance,
@@ -21,12 +21,16 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
+    /// An instance of the policy module.
     pub(crate) fn new() -> Self {
-        let engine = Engine::default();
         let module = CoreModules::from_dir(&core_dir()).unwrap().policy;
-        let module = Module::new(&engine, module.bytes()).unwrap();
-        let mut store = Store::new(&engine, ());
-        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        Self::of(&Module::new(&Engine::default(), module.bytes()).unwrap())
+    }
+
+    /// An instance of any module of the core.
+    pub(crate) fn of(module: &Module) -> Self {
+        let mut store = Store::new(module.engine(), ());
+        let instance = Instance::new(&mut store, module, &[]).unwrap();
         let memory = instance.get_memory(&mut store, "memory").unwrap();
         Self { store, instance, memory }
     }
@@ -35,7 +39,7 @@ impl Guest {
         self.instance.get_typed_func(&mut self.store, name).unwrap()
     }
 
-    /// Calls `lockgate_load` or `lockgate_decide`, and returns the memory and the response's address.
+    /// Calls `lockgate_load`, `lockgate_decide` or `lockgate_predict`, and returns the memory and the response's address.
     pub(crate) fn call(&mut self, name: &str, bytes: &[u8]) -> (&[u8], u32) {
         let len = u32::try_from(bytes.len()).unwrap();
         let address = self.function("lockgate_reserve").call(&mut self.store, len).unwrap();

@@ -2,10 +2,17 @@
 //! component. `tests/node` runs the same vectors in V8.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod answers;
+mod baked;
+mod cases;
 mod components;
 mod decisions;
+mod errors;
+mod example;
+mod faults;
 mod flat;
 mod golden;
 mod predictions;
+mod record;
 mod refusals;
 mod vectors;

@@ -2,15 +2,22 @@
 //! to wasmtime's answers bit for bit is left in `target/tmp/predictions`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use lockgate_core::CoreModules;
 use lockgate_inference::Model;
-use lockgate_package::{AlignedBytes, Digest, Tensor};
+use lockgate_package::{AlignedBytes, Package, Tensor};
 use lockgate_runtime::{PredictRequest, Runtime};
 use lockgate_tests::core_dir;
 use serde_json::{Value, json};
 
-use crate::vectors;
+use crate::answers::Answers;
+use crate::example;
+use crate::record::{self, Runner};
+use crate::vectors::{self, Comparison, Vector};
+
+/// A batch of 500 sequences is more than a request is usually given time for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn native(package: &[u8], inputs: &[Tensor]) -> Vec<Tensor> {
     let mut model = Model::load(AlignedBytes::copy_of(package)).unwrap();
@@ -20,31 +27,45 @@ fn native(package: &[u8], inputs: &[Tensor]) -> Vec<Tensor> {
 
 #[test]
 fn native_agrees_with_onnxruntime() {
-    let vectors = vectors::all();
-    let differences: Vec<_> = vectors
-        .iter()
-        .flat_map(|vector| vector.differences(&native(&vector.package, &vector.inputs)))
-        .collect();
-    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    let mut comparison = Comparison::default();
+    for vector in vectors::all().iter().chain(&example::vectors()) {
+        vector.compare(&native(&vector.package, &vector.inputs), &mut comparison);
+    }
+    recorded(Runner::Native, &comparison, &[]);
 }
 
 #[test]
 fn the_core_in_wasmtime_agrees_with_onnxruntime() {
     let runtime = Runtime::builder(CoreModules::from_dir(&core_dir()).unwrap()).build().unwrap();
-    let vectors = vectors::all();
-    runtime.install(None, vectors.iter().map(|vector| vector.package.clone()).collect()).unwrap();
+    let (vectors, example) = (vectors::all(), example::vectors());
+    let packages = vectors.iter().chain(&example).map(|vector| vector.package.clone()).collect();
+    runtime.install(None, packages).unwrap();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("predictions");
+    // Vectors of an earlier run would pass for this one's.
+    std::fs::remove_dir_all(&folder).ok();
     std::fs::create_dir_all(&folder).unwrap();
-    let mut differences = Vec::new();
+    let (mut comparison, mut answers) = (Comparison::default(), Answers::default());
     for vector in &vectors {
-        let package = lockgate_package::Package::open(AlignedBytes::copy_of(&vector.package)).unwrap();
-        let answer = predict(&runtime, package.digest(), vector.inputs.clone());
+        let answer = predict(&runtime, vector);
+        answers.add(&vector.name, &answer);
         let record = json!({ "inputs": in_json(&vector.inputs), "outputs": in_json(&answer) });
         std::fs::write(folder.join(format!("{}.lgp", vector.name)), &vector.package).unwrap();
         std::fs::write(folder.join(format!("{}.json", vector.name)), record.to_string()).unwrap();
-        differences.extend(vector.differences(&answer));
+        vector.compare(&answer, &mut comparison);
     }
+    for vector in &example {
+        let answer = predict(&runtime, vector);
+        answers.add(&vector.name, &answer);
+        vector.compare(&answer, &mut comparison);
+    }
+    recorded(Runner::Wasmtime, &comparison, &[("digest", json!(answers.digest()))]);
+}
+
+fn recorded(runner: Runner, comparison: &Comparison, more: &[(&str, Value)]) {
+    let Comparison { rows, largest, differences } = comparison;
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    let more = [&[("max_difference", json!(largest))], more].concat();
+    record::passed(runner, "predictions", *rows, &more);
 }
 
 /// Tensors with every bit of their data.
@@ -56,8 +77,10 @@ fn in_json(tensors: &[Tensor]) -> Vec<Value> {
     tensors.iter().map(tensor).collect()
 }
 
-fn predict(runtime: &Runtime, package: Digest, inputs: Vec<Tensor>) -> Vec<Tensor> {
-    runtime.predict(PredictRequest { package, inputs, deadline: None }).unwrap().outputs
+fn predict(runtime: &Runtime, vector: &Vector) -> Vec<Tensor> {
+    let package = Package::open(AlignedBytes::copy_of(&vector.package)).unwrap().digest();
+    let inputs = vector.inputs.clone();
+    runtime.predict(PredictRequest { package, inputs, deadline: Some(PATIENCE) }).unwrap().outputs
 }
 
 /// A row's answer must not depend on the rows beside it.

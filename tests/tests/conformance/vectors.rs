@@ -8,13 +8,26 @@ use lockgate_tests::root;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// How far a number may be from onnxruntime's, relative to numbers above one.
+const TOLERANCE: f64 = 1e-5;
+
 /// One model with inputs and onnxruntime's answers.
 pub(crate) struct Vector {
     pub(crate) name: String,
     pub(crate) package: Vec<u8>,
     pub(crate) inputs: Vec<Tensor>,
-    expected: Vec<Tensor>,
-    classes: Vec<Value>,
+    pub(crate) expected: Vec<Tensor>,
+    /// The labels that the scores are for.
+    pub(crate) classes: Vec<Value>,
+}
+
+/// What onnxruntime's answers were compared with.
+#[derive(Default)]
+pub(crate) struct Comparison {
+    pub(crate) rows: usize,
+    /// The largest difference within the tolerance, relative to numbers above one.
+    pub(crate) largest: f64,
+    pub(crate) differences: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -98,9 +111,10 @@ fn tensor(json: &JsonTensor) -> Tensor {
 }
 
 impl Vector {
-    /// Says how `outputs` differ from onnxruntime's; nothing when they agree.
-    pub(crate) fn differences(&self, outputs: &[Tensor]) -> Vec<String> {
-        let mut differences = Vec::new();
+    /// Compares `outputs` with onnxruntime's. Rows are those of the first output.
+    pub(crate) fn compare(&self, outputs: &[Tensor], comparison: &mut Comparison) {
+        let Comparison { rows, largest, differences } = comparison;
+        *rows += self.expected[0].shape[0] as usize;
         for expected in &self.expected {
             let Some(have) = outputs.iter().find(|output| output.name == expected.name) else {
                 differences.push(format!("{}: output `{}` is missing", self.name, expected.name));
@@ -116,9 +130,13 @@ impl Vector {
             match expected.datatype {
                 Datatype::Fp32 | Datatype::Fp64 => {
                     for (at, (a, b)) in numbers(have).into_iter().zip(numbers(expected)).enumerate() {
-                        let close =
-                            (a - b).abs() <= 1e-5 * b.abs().max(1.0) || a == b || (a.is_nan() && b.is_nan());
-                        if !close {
+                        if a == b || (a.is_nan() && b.is_nan()) {
+                            continue;
+                        }
+                        let difference = (a - b).abs() / b.abs().max(1.0);
+                        if difference <= TOLERANCE {
+                            *largest = largest.max(difference);
+                        } else {
                             differences.push(format!(
                                 "{}: `{}`[{at}] is {a}, onnxruntime gives {b}",
                                 self.name, expected.name
@@ -126,10 +144,9 @@ impl Vector {
                         }
                     }
                 }
-                _ => self.compare_labels(have, expected, &mut differences),
+                _ => self.compare_labels(have, expected, differences),
             }
         }
-        differences
     }
 
     fn compare_labels(&self, have: &Tensor, expected: &Tensor, differences: &mut Vec<String>) {
@@ -149,7 +166,7 @@ impl Vector {
         let width = self.classes.len();
         let mut row: Vec<f64> = numbers(scores).into_iter().skip(row * width).take(width).collect();
         row.sort_by(|a, b| b.total_cmp(a));
-        matches!(row.as_slice(), [first, second, ..] if first - second <= 1e-5 * first.abs().max(1.0))
+        matches!(row.as_slice(), [first, second, ..] if first - second <= TOLERANCE * first.abs().max(1.0))
     }
 }
 
