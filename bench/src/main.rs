@@ -60,6 +60,7 @@ fn peers(setup: &Setup, path: &Path, versions: &mut Vec<(String, String)>) -> Re
     versions.dedup();
     let mut peers: Vec<Box<dyn Peer>> = vec![
         Box::new(wasm::Wasmtime::new(setup)?),
+        Box::new(wasm::Baked::new(setup)?),
         Box::new(wasm::Glue::new(setup)?),
         Box::new(embedded::Embedded::new(setup)?),
         Box::new(onnxruntime::Native::new(setup)?),

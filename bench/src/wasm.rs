@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use lockgate_abi::{ContextFields, DecideRequestWriter, Reply, write_predict_request};
+use lockgate_bake::Options;
 use lockgate_core::CoreModules;
 use lockgate_package::{Datatype, TensorView};
 use lockgate_policy::Bundle;
+use lockgate_runtime::{Contents, Demands};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Memory, PoolingAllocationConfig, Store,
     TypedFunc,
@@ -179,6 +181,65 @@ impl Peer for Wasmtime {
     }
 }
 
+/// Modules that wake up with a package in their memory, one for each model: a new instance answers without being handed anything.
+pub(crate) struct Baked {
+    models: Vec<Image>,
+    request: Vec<u8>,
+    data: Vec<u8>,
+}
+
+struct Image {
+    name: String,
+    row_shape: Vec<usize>,
+    pool: Vec<f32>,
+    module: Compiled,
+}
+
+impl Baked {
+    pub(crate) fn new(setup: &Setup) -> Result<Self> {
+        let core = CoreModules::from_dir(&setup.core_folder)?;
+        let mut models = Vec::new();
+        for model in &setup.models {
+            let contents = Contents::unnamed(None, vec![std::fs::read(&model.package)?]);
+            let baked = lockgate_bake::bake(&core, contents, &Demands::default(), &Options::default())?;
+            models.push(Image {
+                name: model.name.clone(),
+                row_shape: model.row_shape.clone(),
+                pool: model.pool()?,
+                module: Compiled::new(&baked.inference.module, "lockgate_predict")?,
+            });
+        }
+        Ok(Self { models, request: Vec::new(), data: Vec::new() })
+    }
+}
+
+impl Peer for Baked {
+    fn name(&self) -> &str {
+        "core in wasmtime, baked"
+    }
+
+    fn can_run(&self, case: &Case) -> bool {
+        matches!(case, Case::First { .. })
+    }
+
+    fn run(&mut self, case: &Case, turn: Turn) -> Result<Spent> {
+        let Case::First { model } = case else {
+            bail!("baked modules are measured on the way to the first answer")
+        };
+        let image = self.models.iter().find(|image| image.name == *model);
+        let image = image.with_context(|| format!("no model {model}"))?;
+        let (request, data) = (&mut self.request, &mut self.data);
+        let mut answer = None;
+        let started = Instant::now();
+        for call in turn.start..turn.start + turn.calls {
+            let mut instance = image.module.instance()?;
+            let score = predict(&mut instance, &image.row_shape, &image.pool, call, 1, request, data)?;
+            answer.get_or_insert(score);
+        }
+        Ok(Spent { nanoseconds: started.elapsed().as_nanos() as f64, answer })
+    }
+}
+
 /// What a shell spends around the module: requests are written and handed over, a function that does nothing is called,
 /// and the response to an earlier request is read. No evaluator can make a decision through wasmtime cheaper than this.
 pub(crate) struct Glue {
@@ -323,7 +384,6 @@ impl Compiled {
         pool.total_core_instances(32)
             .total_tables(128)
             .total_memories(32)
-            .max_tables_per_module(4)
             .table_elements(20_000)
             .max_memory_size(128 << 20);
         let mut config = Config::new();

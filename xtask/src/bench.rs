@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: prepares everything, lets `lockgate-bench` measure, and writes the results and their page.
 
+pub(crate) mod edge;
 mod page;
 mod policies;
 
@@ -134,7 +135,7 @@ pub(crate) fn bench(options: BenchOptions) -> Result<()> {
     let mut text = serde_json::to_string_pretty(&run)?;
     text.push('\n');
     std::fs::write(&results, text)?;
-    std::fs::write(&page, page::render(&run)?)?;
+    std::fs::write(&page, edge::with_section(&page::render(&run)?)?)?;
     say(&format!("wrote {} and {}", results.display(), page.display()));
     Ok(())
 }
