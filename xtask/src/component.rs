@@ -103,6 +103,29 @@ fn sections(bytes: &[u8]) -> Result<Vec<RawSection>> {
     Ok(sections)
 }
 
+/// The identity of a module, recomputed, and the one that it records; `None` for what is no module or records none.
+pub(crate) fn identity(module: &[u8]) -> Result<Option<([u8; 32], [u8; 32])>> {
+    let mut hash = Sha256::new();
+    let mut recorded = None;
+    let mut end = PREAMBLE;
+    hash.update(module.get(..PREAMBLE).context("the module ends at once")?);
+    for section in sections(module)? {
+        let content = module.get(section.content.clone()).unwrap_or_default();
+        // A custom section begins with its name, as a length and the bytes.
+        let data = content
+            .strip_prefix(&[IDENTITY_SECTION.len() as u8])
+            .and_then(|rest| rest.strip_prefix(IDENTITY_SECTION.as_bytes()));
+        match data {
+            Some(data) if section.id == CUSTOM => {
+                recorded = Some(data.try_into().context("the identity is not 32 bytes")?);
+            }
+            _ => hash.update(module.get(end..section.content.end).unwrap_or_default()),
+        }
+        end = section.content.end;
+    }
+    Ok(recorded.map(|recorded| (hash.finalize().into(), recorded)))
+}
+
 fn append_section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
     out.push(id);
     content.encode(out);

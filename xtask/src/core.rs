@@ -193,27 +193,34 @@ fn compile(variant: &Variant, profile: &str) -> Result<Vec<u8>> {
     std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Paths are remapped so that the bytes do not depend on where the sources or the toolchain lie.
 fn flags(flavour: &str) -> Result<Vec<String>> {
     let (memory, stack) =
         if flavour == "policy" { (POLICY_MEMORY, POLICY_STACK) } else { (INFERENCE_MEMORY, INFERENCE_STACK) };
+    let mut flags = vec![
+        "-Ctarget-feature=+simd128".to_owned(),
+        "--cfg=getrandom_backend=\"unsupported\"".to_owned(),
+        format!("-Clink-arg=--max-memory={memory}"),
+        format!("-Clink-arg=-zstack-size={stack}"),
+    ];
+    flags.extend(remapped_paths()?);
+    Ok(flags)
+}
+
+/// Paths are remapped so that the bytes do not depend on where the sources or the toolchain lie.
+pub(crate) fn remapped_paths() -> Result<Vec<String>> {
     let home = match std::env::var("CARGO_HOME") {
         Ok(home) => home,
         Err(_) => format!("{}/.cargo", std::env::var("HOME").context("neither CARGO_HOME nor HOME is set")?),
     };
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     Ok(vec![
-        "-Ctarget-feature=+simd128".to_owned(),
-        "--cfg=getrandom_backend=\"unsupported\"".to_owned(),
-        format!("-Clink-arg=--max-memory={memory}"),
-        format!("-Clink-arg=-zstack-size={stack}"),
         format!("--remap-path-prefix={}=/lockgate", root().display()),
         format!("--remap-path-prefix={home}=/cargo"),
         format!("--remap-path-prefix={}=/rust", sysroot.trim()),
     ])
 }
 
-fn gzip_len(bytes: &[u8]) -> Result<usize> {
+pub(crate) fn gzip_len(bytes: &[u8]) -> Result<usize> {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bytes)?;
@@ -221,7 +228,7 @@ fn gzip_len(bytes: &[u8]) -> Result<usize> {
 }
 
 /// Leaves an equal file alone, so that what depends on it is not rebuilt.
-fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|have| have == bytes) {
         return Ok(());
     }

@@ -48,13 +48,17 @@ pub(crate) fn cargo() -> Command {
 
 /// Installs the target of the core modules when the toolchain lacks it.
 pub(crate) fn wasm_target() -> Result<()> {
-    const TARGET: &str = "wasm32-unknown-unknown";
+    rust_target("wasm32-unknown-unknown")
+}
+
+/// Installs a target when the toolchain lacks it.
+pub(crate) fn rust_target(name: &str) -> Result<()> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    if Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir() {
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(name).join("lib").is_dir() {
         return Ok(());
     }
-    say(&format!("installing the Rust target {TARGET}"));
-    run(Command::new("rustup").args(["target", "add", TARGET]))
+    say(&format!("installing the Rust target {name}"));
+    run(Command::new("rustup").args(["target", "add", name]))
         .context("rustup could not add the target; without rustup, install a Rust toolchain with it")
 }
 

@@ -8,15 +8,20 @@ use crate::setup::{cargo, python, run, say, target};
 
 /// Builds the core, then runs every suite; the first that fails ends the run.
 pub(crate) fn test() -> Result<()> {
+    crate::conformance::start()?;
     crate::core::build(crate::core::BuildOptions { fault: true, ..Default::default() })?;
+    // Programs carry them, so they come first.
+    crate::shells::build()?;
 
     say("Rust: every crate natively, the core through wasmtime");
     run(cargo()
         .args(["test", "--workspace", "--all-features"])
         .args(["--exclude", "lockgate-policy-guest", "--exclude", "lockgate-inference-guest"])
-        .env("LOCKGATE_CORE_DIR", crate::core::directory()))?;
+        .env("LOCKGATE_CORE_DIR", crate::core::directory())
+        .env("LOCKGATE_SHELLS_DIR", crate::shells::directory()))?;
 
     crate::js::test()?;
+    crate::worker::test()?;
 
     say("the second evaluator: the golden vectors are what it decides");
     run(Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
@@ -27,5 +32,6 @@ pub(crate) fn test() -> Result<()> {
     run(Command::new(python)
         .args(["-m", "pytest", "--quiet", "tests/clients"])
         .env("LOCKGATE", target().join("debug/lockgate")))?;
-    Ok(())
+
+    crate::conformance::conformance(false)
 }
