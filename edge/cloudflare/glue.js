@@ -290,15 +290,31 @@ export function recall(name) {
   return kept.get(name);
 }
 
-/** A request's body, at most `limit` bytes of it and one more when there is more. */
-export async function readBody(request, limit) {
-  const announced = request.headers.get("content-length");
+/**
+ * A request: its head in one string, method, path, then names and values of headers in turn, a line each; and its body, all of it if it has
+ * at most `limit` bytes. Of one that says it is longer, `ignored` bytes, so that the connection can be used again.
+ */
+export async function readRequest(request, limit, ignored) {
+  const { url } = request;
+  const start = url.indexOf("/", url.indexOf("//") + 2);
+  const query = url.indexOf("?", start);
+  let head = `${request.method}\n${start < 0 ? "/" : query < 0 ? url.slice(start) : url.slice(start, query)}`;
+  let announced;
+  for (const [name, value] of request.headers) {
+    head += `\n${name}\n${value}`;
+    if (name === "content-length") announced = Number(value);
+  }
   // Without asking for the stream, which would have to be made.
-  if (announced !== null && Number(announced) <= limit) return new Uint8Array(await request.arrayBuffer());
-  if (request.body === null) return new Uint8Array(0);
+  if (announced <= limit) return { head, body: new Uint8Array(await request.arrayBuffer()) };
+  if (request.body === null) return { head, body: new Uint8Array(0) };
+  return { head, body: await some(request.body, announced === undefined ? limit : ignored) };
+}
+
+/** What a stream gives, at most `limit` bytes, and some more when there is more. */
+async function some(stream, limit) {
   const parts = [];
   let length = 0;
-  const reader = request.body.getReader();
+  const reader = stream.getReader();
   while (length <= limit) {
     const { done, value } = await reader.read();
     if (done) return joined(parts, length);
@@ -319,27 +335,25 @@ function joined(parts, length) {
   return bytes;
 }
 
-/** A request's head in one string: method, path, then names and values of headers in turn, a line each. */
-export function head(request) {
-  const { url } = request;
-  const start = url.indexOf("/", url.indexOf("//") + 2);
-  const query = url.indexOf("?", start);
-  let text = `${request.method}\n${start < 0 ? "/" : query < 0 ? url.slice(start) : url.slice(start, query)}`;
-  for (const [name, value] of request.headers) text += `\n${name}\n${value}`;
-  return text;
+/** A response of bytes; `headers` are names and values in turn, a line each. */
+export function respond(status, headers, body) {
+  return responseOf(status, headers, body.slice());
 }
 
-/** A response; `headers` are names and values in turn, a line each. */
-export function respond(status, headers, body) {
+/** A response of text. */
+export function respondText(status, headers, body) {
+  return responseOf(status, headers, body);
+}
+
+function responseOf(status, headers, body) {
   // An object, not pairs: the runtime reads those through iterators.
   const fields = {};
   const lines = headers.split("\n");
   for (let at = 0; at + 1 < lines.length; at += 2) {
-    const [name, value] = [lines[at], lines[at + 1]];
-    fields[name] = name in fields ? `${fields[name]}, ${value}` : value;
+    const name = lines[at];
+    fields[name] = name in fields ? `${fields[name]}, ${lines[at + 1]}` : lines[at + 1];
   }
-  const empty = status === 204 || status === 304;
-  return new Response(empty ? null : body.slice(), { status, headers: fields });
+  return new Response(status === 204 || status === 304 ? null : body, { status, headers: fields });
 }
 
 /**
@@ -362,7 +376,7 @@ export async function fetchOrigin(service, url, headers, body, timeout, limit) {
 }
 
 async function bounded(response, limit) {
-  const bytes = await readBody(response, limit);
+  const bytes = response.body === null ? new Uint8Array(0) : await some(response.body, limit);
   if (bytes.length > limit) throw new Error(`the origin's answer is larger than ${limit} bytes`);
   return bytes;
 }

@@ -29,21 +29,27 @@ globalThis.queueMicrotask = (callback) => {
   });
 };
 
-function run(handler, ...rest) {
+/** Calls the shell, a new one when the old one has failed. */
+function call(handler, ...rest) {
   if (initial.criticalError) {
     shell.__wbg_reset_state();
     initial.criticalError = false;
     initial.instanceId += 1;
   }
+  try {
+    return handler(...rest);
+  } catch (error) {
+    // What it cannot do, it answers; it throws when it can go on no more.
+    fail(error);
+    throw error;
+  }
+}
+
+/** A promise of the shell, broken when the shell fails. */
+function unlessItFails(promise) {
   return new Promise((resolve, reject) => {
     underWay.add(reject);
-    let result;
-    try {
-      result = handler(...rest);
-    } catch (error) {
-      result = Promise.reject(error);
-    }
-    result
+    promise
       .catch((error) => {
         if (error instanceof WebAssembly.RuntimeError || initial.criticalError) fail(error);
         throw error;
@@ -56,13 +62,15 @@ function run(handler, ...rest) {
 export default {
   async fetch(request, env, context) {
     try {
-      return await run(shell.fetch, request, env, context);
+      const { head, body } = await call(shell.read, request, env);
+      const answer = call(shell.answer, head, body, env, context);
+      return answer instanceof Promise ? await unlessItFails(answer) : answer;
     } catch (error) {
       const message = { error: "the Worker failed on this request; the next one is not affected", code: "internal" };
       return Response.json(message, { status: 500 });
     }
   },
   async scheduled(event, env, context) {
-    await run(shell.scheduled, event, env, context);
+    await unlessItFails(call(shell.scheduled, event, env, context));
   },
 };

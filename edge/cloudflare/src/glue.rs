@@ -52,12 +52,12 @@ extern "C" {
     #[wasm_bindgen(js_name = recall)]
     pub(crate) fn recall(name: &str) -> Option<Uint8Array>;
 
-    #[wasm_bindgen(js_name = readBody)]
-    pub(crate) fn read_body(message: &JsValue, limit: f64) -> Promise;
+    #[wasm_bindgen(js_name = readRequest)]
+    pub(crate) fn read_request(request: &JsValue, limit: f64, ignored: f64) -> Promise;
     #[wasm_bindgen(catch, js_name = respond)]
     pub(crate) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<JsValue, JsValue>;
-    #[wasm_bindgen(catch, js_name = head)]
-    pub(crate) fn head(request: &JsValue) -> Result<String, JsValue>;
+    #[wasm_bindgen(catch, js_name = respondText)]
+    pub(crate) fn respond_text(status: u16, headers: &str, body: &str) -> Result<JsValue, JsValue>;
     #[wasm_bindgen(js_name = hasBinding)]
     pub(crate) fn has_binding(env: &JsValue, name: &str) -> bool;
     /// Bytes, nothing, or what went wrong. It never rejects.

@@ -1,9 +1,9 @@
 //! Lockgate in a Cloudflare Worker: the shell around the core modules.
 //!
 //! ```text
-//! worker.js ─▶ fetch ─▶ Isolate ─▶ lockgate_edge::Edge (what to do) ─▶ Cores ─▶ glue.js ─▶ policy.wasm, inference.wasm
-//!                          ├─ refresh: KV, R2 ─▶ a new pair of cores     origin: URL or service binding
-//!                          └─ records ─▶ the origin, after the answer
+//! worker.js ─▶ answer ─▶ Isolate ─▶ lockgate_edge::Edge (what to do) ─▶ Cores ─▶ glue.js ─▶ policy.wasm, inference.wasm
+//!                            ├─ refresh: KV, R2 ─▶ a new pair of cores     origin: URL or service binding
+//!                            └─ records ─▶ the origin, after the answer
 //! ```
 //!
 //! This crate does the I/O of its platform and nothing else: what a request means, what is answered and what is asked of an origin is
@@ -25,27 +25,64 @@ mod refresh;
 mod refresh;
 mod settings;
 
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use lockgate_edge::{
     Event, HeaderList, Moment, Outcome, Pending, Request, Response, ShadowRun, SignatureCheck, Step,
 };
-use wasm_bindgen::JsValue;
-use worker::js_sys::{self, Uint8Array, futures::JsFuture};
-use worker::{Context, Env, ScheduleContext, ScheduledEvent, event, web_sys};
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast as _, JsValue};
+use worker::js_sys::futures::{JsFuture, future_to_promise};
+use worker::js_sys::{self, Promise};
+use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
 use crate::isolate::{Isolate, Loaded};
 
 /// The most bytes of a body that is wanted by nobody, which is read all the same so that the connection can be used again.
 const IGNORED_BODY: usize = 1 << 16;
 
-#[event(fetch)]
-async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
-    let response = match Isolate::get(&env) {
-        Ok(isolate) => answer(&isolate, &request, &env, &context).await?,
-        Err(problems) => settings::refusal(&problems),
+/// The head and the body of a request, as far as that is wanted: a promise of both, which `answer` takes.
+#[wasm_bindgen]
+pub fn read(request: &JsValue, env: &JsValue) -> Promise {
+    let limit = Isolate::get(env.unchecked_ref()).map_or(IGNORED_BODY, |isolate| isolate.settings.max_body);
+    glue::read_request(request, limit as f64, IGNORED_BODY as f64)
+}
+
+/// The answer to a request whose body was read: a response, or the promise of one where something must be waited for. Most requests need
+/// nothing but the modules, and a promise costs more than they do.
+#[wasm_bindgen]
+pub fn answer(head: &str, body: Vec<u8>, env: JsValue, context: JsValue) -> Result<JsValue, JsValue> {
+    let (env, context): (Env, Context) = (env.unchecked_into(), Context::new(context.unchecked_into()));
+    let isolate = match Isolate::get(&env) {
+        Ok(isolate) => isolate,
+        Err(problems) => return to_js(&settings::refusal(&problems)),
     };
-    to_js(&response)
+    let asked = Asked { head: Head::of(head), body, env, context, isolate, moment: moment() };
+    let loaded = match refresh::ready(&asked.isolate, &asked.env, &asked.context) {
+        Ok(loaded) => loaded,
+        Err(wait) => {
+            return Ok(promise(async move {
+                let loaded = wait.over(&asked.isolate, &asked.env, &asked.context).await;
+                let outcome = match asked.begin(loaded.as_deref()) {
+                    Step::Done(outcome) => *outcome,
+                    step => asked.run(loaded.as_deref(), step).await,
+                };
+                asked.finish(outcome)
+            }));
+        }
+    };
+    match asked.begin(loaded.as_deref()) {
+        Step::Done(outcome) => asked.finish(*outcome),
+        step => Ok(promise(async move {
+            let outcome = asked.run(loaded.as_deref(), step).await;
+            asked.finish(outcome)
+        })),
+    }
+}
+
+fn promise(future: impl Future<Output = Result<JsValue, JsValue>> + 'static) -> JsValue {
+    future_to_promise(AssertUnwindSafe(future)).into()
 }
 
 /// A cron trigger keeps the policy fresh in an isolate that nobody asks, and sends what is left of its records.
@@ -57,38 +94,43 @@ async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) 
     }
 }
 
-/// Answers a request, and leaves to the platform what can wait until the answer is sent.
-async fn answer(
-    isolate: &Rc<Isolate>,
-    request: &web_sys::Request,
-    env: &Env,
-    context: &Context,
-) -> worker::Result<Response> {
-    let head = Head::of(request)?;
-    let moment = moment();
-    let loaded = refresh::ready(isolate, env, context).await;
-    let admitted = isolate.edge.borrow_mut().admit(&head.with(&[]), moment);
-    let body = match admitted {
-        Ok(limit) => read_body(request, limit.saturating_sub(1)).await?,
-        Err(response) => {
-            // A body that nobody reads would break the connection for the request after this one.
-            let _ = read_body(request, IGNORED_BODY).await;
-            return Ok(response);
+/// A request and what surrounds it.
+struct Asked {
+    head: Head,
+    body: Vec<u8>,
+    env: Env,
+    context: Context,
+    isolate: Rc<Isolate>,
+    moment: Moment,
+}
+
+impl Asked {
+    fn begin(&self, loaded: Option<&Loaded>) -> Step {
+        let admitted = self.isolate.edge.borrow_mut().admit(&self.head.with(&[]), self.moment);
+        if let Err(response) = admitted {
+            return Step::Done(Box::new(Outcome { response, ..Outcome::default() }));
         }
-    };
-    let request = head.with(&body);
-    let loaded = loaded.as_deref();
-    let step = isolate.with(loaded, |edge, core, serving| edge.begin(core, serving, &request, moment));
-    let outcome = run(isolate, loaded, &request, step, env).await;
-    if let Some((code, detail)) = &outcome.problem {
-        worker::console_error!("{} {}: {code}: {detail}", head.method, head.path);
+        let request = self.head.with(&self.body);
+        self.isolate.with(loaded, |edge, core, serving| edge.begin(core, serving, &request, self.moment))
     }
-    after(isolate, outcome.shadows, env, context);
-    let mut response = outcome.response;
-    if head.path == "/health" && response.status != 405 {
-        add_figures(&mut response);
+
+    async fn run(&self, loaded: Option<&Loaded>, step: Step) -> Outcome {
+        run(&self.isolate, loaded, &self.head.with(&self.body), step, &self.env).await
     }
-    Ok(response)
+
+    /// Gives the answer, and leaves to the platform what can wait until it is sent.
+    fn finish(&self, outcome: Outcome) -> Result<JsValue, JsValue> {
+        let Self { head, .. } = self;
+        if let Some((code, detail)) = &outcome.problem {
+            worker::console_error!("{} {}: {code}: {detail}", head.method, head.path);
+        }
+        after(&self.isolate, outcome.shadows, &self.env, &self.context);
+        let mut response = outcome.response;
+        if head.path == "/health" && response.status != 405 {
+            add_figures(&mut response);
+        }
+        to_js(&response)
+    }
 }
 
 /// What this isolate holds: instances of the core modules that were made, that were lost to faults and that live, and bytes of memory.
@@ -176,15 +218,14 @@ struct Head {
 }
 
 impl Head {
-    fn of(request: &web_sys::Request) -> worker::Result<Self> {
-        let text = glue::head(request)?;
+    fn of(text: &str) -> Self {
         let mut lines = text.split('\n').map(str::to_owned);
         let (method, path) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         let mut headers = Vec::new();
         while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
             headers.push((name, value));
         }
-        Ok(Self { method, path, headers: HeaderList(headers) })
+        Self { method, path, headers: HeaderList(headers) }
     }
 
     fn none() -> Self {
@@ -196,21 +237,22 @@ impl Head {
     }
 }
 
-/// A body, `limit` bytes of it or, when it is longer, some more.
-async fn read_body(request: &web_sys::Request, limit: usize) -> worker::Result<Vec<u8>> {
-    let bytes = JsFuture::from(glue::read_body(request, limit as f64)).await?;
-    Ok(Uint8Array::from(bytes).to_vec())
-}
-
-fn to_js(response: &Response) -> worker::Result<web_sys::Response> {
+fn to_js(response: &Response) -> Result<JsValue, JsValue> {
     let mut headers = String::new();
     for (name, value) in &response.headers {
         // A line break in a value would be another header.
         let value = value.replace(['\n', '\r', '\0'], " ");
-        headers.push_str(&format!("{name}\n{value}\n"));
+        for part in [name.as_str(), "\n", &value, "\n"] {
+            headers.push_str(part);
+        }
     }
-    let response: JsValue = glue::respond(response.status, &headers, &response.body)?;
-    Ok(response.into())
+    // A text costs the runtime less than bytes, which it copies once more.
+    let is_json =
+        response.headers.iter().any(|(name, value)| name == "content-type" && value == "application/json");
+    match str::from_utf8(&response.body) {
+        Ok(text) if is_json => glue::respond_text(response.status, &headers, text),
+        _ => glue::respond(response.status, &headers, &response.body),
+    }
 }
 
 pub(crate) fn now() -> i64 {

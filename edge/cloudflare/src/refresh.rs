@@ -48,20 +48,41 @@ impl From<TrustError> for Failed {
     }
 }
 
-/// What serves. Begins a refresh when one is due; waits for it when nothing serves yet, and for a moment when what serves was last
+/// A refresh that a request had better wait for.
+pub(crate) struct Wait {
+    began_ms: i64,
+}
+
+/// What serves. Begins a refresh when one is due. It is waited for when nothing serves yet, and for a moment when what serves was last
 /// confirmed too long ago, because nobody asked this isolate meanwhile.
-pub(crate) async fn ready(isolate: &Rc<Isolate>, env: &Env, context: &Context) -> Option<Rc<Loaded>> {
-    let began = now();
+pub(crate) fn ready(isolate: &Rc<Isolate>, env: &Env, context: &Context) -> Result<Option<Rc<Loaded>>, Wait> {
+    let began_ms = now();
     begin_if_due(isolate, env, context);
-    let mut pause = FIRST_LOOK;
-    loop {
-        let loaded = isolate.loaded();
-        if !is_worth_waiting(isolate, loaded.is_some(), began, now()) {
-            return loaded;
+    let loaded = isolate.loaded();
+    if is_worth_waiting(isolate, loaded.is_some(), began_ms, now()) {
+        return Err(Wait { began_ms });
+    }
+    Ok(loaded)
+}
+
+impl Wait {
+    /// What serves once there is nothing more to wait for.
+    pub(crate) async fn over(
+        self,
+        isolate: &Rc<Isolate>,
+        env: &Env,
+        context: &Context,
+    ) -> Option<Rc<Loaded>> {
+        let mut pause = FIRST_LOOK;
+        loop {
+            Delay::from(pause).await;
+            pause = LAST_LOOK.min(pause * 2);
+            begin_if_due(isolate, env, context);
+            let loaded = isolate.loaded();
+            if !is_worth_waiting(isolate, loaded.is_some(), self.began_ms, now()) {
+                return loaded;
+            }
         }
-        Delay::from(pause).await;
-        pause = LAST_LOOK.min(pause * 2);
-        begin_if_due(isolate, env, context);
     }
 }
 

@@ -101,7 +101,7 @@ test("a shell that fails is made anew, with the cores that were loaded and the v
   for (const { key } of (await w.r2.list()).objects) await w.r2.delete(key);
   const crashed = await w.infer({ user: "alice" }, { headers: { "x-crash": "1" } });
   assert.deepEqual([crashed.status, crashed.body.code], [500, "internal"], `${JSON.stringify(crashed.body)} ${w.log.join("")}`);
-  assert.match(w.log.join(""), /made anew/);
+  await until(() => /made anew/.test(w.log.join("")), "the log says that the shell is made anew");
   const after = await w.infer({ user: "alice" });
   assert.equal(after.status, 200, JSON.stringify(after.body));
   assert.deepEqual(after.body.outputs, first.body.outputs);
