@@ -83,7 +83,8 @@ test("after 10 000 requests with refreshes nothing has grown", async () => {
     const grown = `${JSON.stringify(before)} became ${JSON.stringify(after)}`;
     // 30 bytes a request would be more.
     assert.ok(after.heap < before.heap + 300_000, grown);
-    assert.ok(after.process < before.process + 8_000_000, grown);
+    // The young generation may take one more step, of 8 MiB, at any time; it has taken all of them after 30 000 requests.
+    assert.ok(after.process < before.process + 12_000_000, grown);
   } finally {
     await w.stop();
     await kv.stop();
