@@ -18,6 +18,9 @@ const HEADER = 64;
 const TOTAL_AT = 4;
 const STATUS_AT = 8;
 
+/** Bytes to read of a body that is too long, so that the connection can be used again. */
+const IGNORED_BODY = 1 << 16;
+
 /** Pages that a module with room left can still have: 4 MiB. */
 const ROOM = 64;
 
@@ -291,10 +294,10 @@ export function recall(name) {
 }
 
 /**
- * A request: its head in one string, method, path, then names and values of headers in turn, a line each; and its body, all of it if it has
- * at most `limit` bytes. Of one that says it is longer, `ignored` bytes, so that the connection can be used again.
+ * The head of a request in one string, method, path, then names and values of headers in turn, a line each; and how long it says that its
+ * body is.
  */
-export async function readRequest(request, limit, ignored) {
+export function headOf(request) {
   const { url } = request;
   const start = url.indexOf("/", url.indexOf("//") + 2);
   const query = url.indexOf("?", start);
@@ -304,10 +307,14 @@ export async function readRequest(request, limit, ignored) {
     head += `\n${name}\n${value}`;
     if (name === "content-length") announced = Number(value);
   }
-  // Without asking for the stream, which would have to be made.
-  if (announced <= limit) return { head, body: new Uint8Array(await request.arrayBuffer()) };
-  if (request.body === null) return { head, body: new Uint8Array(0) };
-  return { head, body: await some(request.body, announced === undefined ? limit : ignored) };
+  return { head, announced };
+}
+
+/** A promise of a body, all of it if it has at most `limit` bytes. */
+export function bodyOf(request, announced, limit) {
+  // Without asking for the stream, which would have to be made; neither does a request without a body have one.
+  if (announced <= limit || request.body === null) return request.arrayBuffer();
+  return some(request.body, announced === undefined ? limit : IGNORED_BODY).then((bytes) => bytes.buffer);
 }
 
 /** What a stream gives, at most `limit` bytes, and some more when there is more. */
@@ -424,7 +431,16 @@ export async function verifyEd25519(key, statement, signature) {
   }
 }
 
+/** Random bytes that wait to be used: asking for many takes as long as asking for few. */
+const randomness = new Uint8Array(4096);
+let used = randomness.length;
+
 /** Sixteen random bytes. */
 export function random(into) {
-  crypto.getRandomValues(into);
+  if (used + into.length > randomness.length) {
+    crypto.getRandomValues(randomness);
+    used = 0;
+  }
+  into.set(randomness.subarray(used, used + into.length));
+  used += into.length;
 }

@@ -1,9 +1,12 @@
 // What Cloudflare calls. It hands everything to the shell (Rust, `src/`), and makes the shell anew when it traps: what was under way in it
 // is answered with an error then, and the instances of the core modules, which `glue.js` holds, go on.
 
+import { bodyOf, headOf } from "./glue.js";
 import * as shell from "./shell.js";
 
 const initial = shell.__worker_init_state();
+/** How many bytes of a body are read, once the first request has made the shell read its settings. */
+let limit;
 /** How to end what is under way in the shell. */
 const underWay = new Set();
 
@@ -62,7 +65,9 @@ function unlessItFails(promise) {
 export default {
   async fetch(request, env, context) {
     try {
-      const { head, body } = await call(shell.read, request, env);
+      limit ??= call(shell.body_limit, env);
+      const { head, announced } = headOf(request);
+      const body = new Uint8Array(await bodyOf(request, announced, limit));
       const answer = call(shell.answer, head, body, env, context);
       return answer instanceof Promise ? await unlessItFails(answer) : answer;
     } catch (error) {

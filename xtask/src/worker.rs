@@ -14,7 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::setup::{cargo, node_modules, output, root, run, say, target, wasm_target};
+use crate::setup::{cargo, node_modules, root, run, say, target, wasm_target};
 
 /// What `wrangler deploy` uploads, by name: `wrangler.toml` lists the same.
 const UPLOAD: [&str; 6] =
@@ -103,7 +103,7 @@ fn build_shell(source: Source) -> Result<()> {
     run(compile()
         .args(shell)
         .args(["--features", feature])
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped()?.join("\u{1f}")))?;
+        .env("CARGO_ENCODED_RUSTFLAGS", crate::core::remapped_paths()?.join("\u{1f}")))?;
 
     let stage = edge_target().join("worker").join(feature);
     std::fs::remove_dir_all(&stage).ok();
@@ -115,7 +115,9 @@ fn build_shell(source: Source) -> Result<()> {
     let script = stage.join("shell.js");
     let text = std::fs::read_to_string(&script)?;
     std::fs::write(&script, text.replace("import source ", "import "))?;
-    std::fs::copy(folder.join("worker.js"), stage.join("worker.js"))?;
+    for name in ["worker.js", "glue.js"] {
+        std::fs::copy(folder.join(name), stage.join(name))?;
+    }
 
     // What was baked for another shell, or from another core, does not stay beside it.
     let out = source.directory();
@@ -258,17 +260,4 @@ fn upload_gzip(folder: &Path) -> Result<usize> {
         all.extend(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     }
     crate::core::gzip_len(&all)
-}
-
-fn remapped() -> Result<Vec<String>> {
-    let home = match std::env::var("CARGO_HOME") {
-        Ok(home) => home,
-        Err(_) => format!("{}/.cargo", std::env::var("HOME").context("neither CARGO_HOME nor HOME is set")?),
-    };
-    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    Ok(vec![
-        format!("--remap-path-prefix={}=/lockgate", root().display()),
-        format!("--remap-path-prefix={home}=/cargo"),
-        format!("--remap-path-prefix={}=/rust", sysroot.trim()),
-    ])
 }

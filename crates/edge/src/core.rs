@@ -43,9 +43,9 @@ pub trait Core {
     /// The identity of the inference module.
     fn inference_identity(&self) -> Digest;
 
-    /// Microseconds of any clock that only rises, for latencies; 0 where there is none.
-    fn micros(&self) -> u64 {
-        0
+    /// Microseconds of any clock that only rises, for latencies; `None` where none goes on while code runs.
+    fn micros(&self) -> Option<u64> {
+        None
     }
 }
 

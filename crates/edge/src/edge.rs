@@ -15,7 +15,7 @@ use crate::core::Core;
 use crate::decide::{self, Asked, Buffers};
 use crate::forward::{Fetch, FetchError, Fetched};
 use crate::fresh::{Freshness, Mode};
-use crate::http::{Endpoint, Moment, Name, Request, Response, lossy};
+use crate::http::{Endpoint, Moment, Name, Request, Response, lossy, plain};
 use crate::infer::Infer;
 use crate::jwt::{self, SignatureCheck};
 use crate::records::{self, Queue};
@@ -156,11 +156,7 @@ impl Edge {
         if !(surroundings.is_infer && request.method == "POST") {
             return Ok(limit.saturating_add(1));
         }
-        if let Some(encoding) = request.headers.get("content-encoding")
-            && encoding.as_ref() != b"identity"
-        {
-            return Err(refuse(&Problem::unsupported_encoding(&encoding)));
-        }
+        plain(request.headers).map_err(|problem| refuse(&problem))?;
         let announced =
             lossy(request.headers, "content-length").and_then(|length| length.trim().parse::<u64>().ok());
         if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {

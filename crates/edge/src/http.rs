@@ -153,6 +153,14 @@ fn decode(part: &str) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|_| Problem::invalid_path())
 }
 
+/// Refuses a body that is compressed.
+pub(crate) fn plain(headers: &dyn Headers) -> Result<(), Problem> {
+    match headers.get("content-encoding") {
+        Some(encoding) if encoding.as_ref() != b"identity" => Err(Problem::unsupported_encoding(&encoding)),
+        _ => Ok(()),
+    }
+}
+
 /// A header's value as text, what is no UTF-8 replaced.
 pub(crate) fn lossy(headers: &dyn Headers, name: &str) -> Option<String> {
     headers.get(name).map(|value| match value {

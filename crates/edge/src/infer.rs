@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::decide::Asked;
 use crate::edge::{Edge, Loaded, Serving, Surroundings};
 use crate::forward::{self, Came, Fetch, FetchError, Fetched, Told};
-use crate::http::{Name, Request, Response};
+use crate::http::{Name, Request, Response, plain};
 use crate::predict::{self, Predicted};
 use crate::records;
 use crate::shadows::ShadowRun;
@@ -51,8 +51,9 @@ pub(crate) struct Infer {
     waiting: Vec<usize>,
     attempt: u32,
     is_idempotent: bool,
-    pub(crate) decide_us: u64,
-    pub(crate) predict_us: u64,
+    /// Time in the modules, where there is a clock for it.
+    pub(crate) decide_us: Option<u64>,
+    pub(crate) predict_us: Option<u64>,
     forward_began_ms: i64,
     pub(crate) forward_us: Option<u64>,
 }
@@ -106,11 +107,7 @@ impl Infer {
         }
         let settings = &edge.settings;
         let timeout = header_timeout(request.headers)?.unwrap_or(settings.timeout).min(settings.max_timeout);
-        if let Some(encoding) = request.headers.get("content-encoding")
-            && encoding.as_ref() != b"identity"
-        {
-            return Err(Problem::unsupported_encoding(&encoding).into());
-        }
+        plain(request.headers)?;
         if request.body.len() > settings.max_body {
             return Err(Problem::body_too_large(settings.max_body).into());
         }
@@ -155,8 +152,8 @@ impl Infer {
             waiting: Vec::new(),
             attempt: 0,
             is_idempotent,
-            decide_us: 0,
-            predict_us: 0,
+            decide_us: None,
+            predict_us: None,
             forward_began_ms: 0,
             forward_us: None,
         };
@@ -249,7 +246,7 @@ impl Infer {
     ) -> Result<Next, Stop> {
         let began = core.micros();
         let asked = self.ask(edge, core, loaded, now_ms);
-        self.decide_us = core.micros().saturating_sub(began);
+        self.decide_us = passed(began, core.micros());
         match asked {
             Ok(asked) => {
                 self.take(asked);
@@ -332,7 +329,9 @@ impl Infer {
     ) -> Result<Next, Stop> {
         let began = core.micros();
         let result = self.predict(edge, core, loaded, now_ms);
-        self.predict_us = self.predict_us.saturating_add(core.micros().saturating_sub(began));
+        if let Some(took) = passed(began, core.micros()) {
+            self.predict_us = Some(self.predict_us.unwrap_or(0).saturating_add(took));
+        }
         if let Err(error) = result {
             return Err(self.fail(edge, error.into(), surroundings, now_ms));
         }
@@ -499,15 +498,9 @@ impl Infer {
         if let Some(length) = body.header_length {
             answer.set(HEADER_LENGTH, length.to_string());
         }
-        let mut timings = format!(
-            "queue;dur=0, decide;dur={}, predict;dur={}",
-            millis(self.decide_us),
-            millis(self.predict_us)
-        );
-        if let Some(forward) = self.forward_us {
-            timings.push_str(&format!(", forward;dur={}", millis(forward)));
+        if let Some(timings) = self.timings() {
+            answer.set("server-timing", timings);
         }
-        answer.set("server-timing", timings);
 
         let shadows = edge.admit_shadows(&self, loaded, &outputs, now_ms);
         if let Some(record) = records::of(edge, &self, Some(&outputs), None, surroundings, now_ms) {
@@ -541,6 +534,16 @@ impl Infer {
         Ok((rows::merge(&parts, total)?, warnings))
     }
 
+    /// What took how long, as far as that is known.
+    fn timings(&self) -> Option<String> {
+        let parts = [("decide", self.decide_us), ("predict", self.predict_us), ("forward", self.forward_us)];
+        let known: Vec<String> = parts
+            .iter()
+            .filter_map(|(name, took)| took.map(|took| format!("{name};dur={}", millis(took))))
+            .collect();
+        (!known.is_empty()).then(|| known.join(", "))
+    }
+
     /// How a path would name the version that ran; `None` when rows were served by several.
     fn version_name(&self, loaded: Loaded<'_>) -> Option<String> {
         versions::name_of_served(&self.asked.served, |tenant, user| {
@@ -553,6 +556,11 @@ impl Infer {
         let record = records::of(edge, self, None, Some(&problem), surroundings, now_ms).map(Box::new);
         Stop { id: self.message.id.clone(), record, ..Stop::from(problem) }
     }
+}
+
+/// Time between two looks at a clock.
+fn passed(began: Option<u64>, ended: Option<u64>) -> Option<u64> {
+    Some(ended?.saturating_sub(began?))
 }
 
 /// Milliseconds with three decimals.

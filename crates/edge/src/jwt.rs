@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use lockgate_shell::record::hmac_sha256;
 use lockgate_shell::{Caller, Problem};
 use serde::Deserialize;
@@ -312,33 +313,8 @@ fn same(one: &[u8; 32], other: &[u8]) -> bool {
 }
 
 /// Reads base64url without padding, as tokens and keys have it.
-pub(crate) fn decode64(text: &str) -> Option<Vec<u8>> {
-    decode_with(text, [b'-', b'_'])
-}
-
-/// Reads base64; `last` are the characters for 62 and 63.
-pub(crate) fn decode_with(text: &str, last: [u8; 2]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let (mut bits, mut count) = (0_u32, 0_u32);
-    for byte in text.bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            byte if byte == last[0] => 62,
-            byte if byte == last[1] => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
-            bits &= (1 << count) - 1;
-        }
-    }
-    // What is left of the last character must be zero, or two texts would stand for the same bytes.
-    (count < 6 && bits == 0).then_some(bytes)
+fn decode64(text: &str) -> Option<Vec<u8>> {
+    Base64UrlUnpadded::decode_vec(text).ok()
 }
 
 #[cfg(test)]
@@ -363,18 +339,7 @@ mod tests {
     }
 
     fn encode64(bytes: &[u8]) -> String {
-        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let mut text = String::new();
-        for chunk in bytes.chunks(3) {
-            let mut bits = 0_u32;
-            for index in 0..3 {
-                bits = bits << 8 | u32::from(chunk.get(index).copied().unwrap_or(0));
-            }
-            for index in 0..=chunk.len() {
-                text.push(char::from(DIGITS[(bits >> (18 - 6 * index) & 63) as usize]));
-            }
-        }
-        text
+        Base64UrlUnpadded::encode_string(bytes)
     }
 
     fn token(header: &str, claims: &str, key: &[u8]) -> String {

@@ -257,6 +257,7 @@ pub(crate) fn of(
     });
     let waited =
         u64::try_from(now_ms.saturating_sub(surroundings.moment.now_ms)).unwrap_or(0).saturating_mul(1000);
+    let computed = infer.decide_us.unwrap_or(0).saturating_add(infer.predict_us.unwrap_or(0));
     Some(Record {
         schema: SCHEMA,
         kind: Kind::Decision,
@@ -279,10 +280,10 @@ pub(crate) fn of(
         row_count: u64::try_from(count).unwrap_or(u64::MAX),
         rows: rows.collect(),
         latency_us: Latency {
-            total: Some(waited.max(infer.decide_us.saturating_add(infer.predict_us))),
+            total: Some(waited.max(computed)),
             queue: None,
-            decide: Some(infer.decide_us),
-            predict: Some(infer.predict_us),
+            decide: infer.decide_us,
+            predict: infer.predict_us,
             forward: infer.forward_us,
         },
         error: problem.map(|problem| Failure { status: problem.status, code: problem.code.to_owned() }),
@@ -425,9 +426,17 @@ pub(crate) fn uuid(moment: Moment, which: u8) -> String {
     *version = 0x70 | (*version & 0x0f);
     *variant = 0x80 | (*variant & 0x3f);
     *last ^= which;
-    let digits = hex::encode(bytes);
-    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
-    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+    let mut digits = [0; 32];
+    let written = hex::encode_to_slice(bytes, &mut digits);
+    debug_assert!(written.is_ok());
+    let mut text = String::with_capacity(36);
+    for (place, digit) in digits.into_iter().enumerate() {
+        if matches!(place, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(char::from(digit));
+    }
+    text
 }
 
 #[cfg(test)]

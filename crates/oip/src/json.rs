@@ -34,6 +34,10 @@ fn hint_at(bytes: &[u8], error: &serde_json::Error) -> Option<&'static str> {
 }
 
 fn check_depth(bytes: &[u8]) -> Result<(), Error> {
+    let opened = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if opened <= MAX_DEPTH {
+        return Ok(());
+    }
     let mut depth = 0_usize;
     let mut in_string = false;
     let mut escaped = false;

@@ -23,11 +23,20 @@ impl Digest {
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])
     }
+
+    /// Calls `write` with the 64 digits. Answers are full of digests, so this is not left to what allocates.
+    fn with_digits<T>(&self, write: impl FnOnce(&str) -> T) -> T {
+        let mut digits = [0; 64];
+        // Room for two digits of each byte is all that it can fail for.
+        let written = hex::encode_to_slice(self.0, &mut digits);
+        debug_assert!(written.is_ok());
+        write(str::from_utf8(&digits).unwrap_or_default())
+    }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        self.with_digits(|digits| f.write_str(digits))
     }
 }
 
@@ -52,7 +61,7 @@ impl FromStr for Digest {
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.collect_str(self)
+            self.with_digits(|digits| serializer.serialize_str(digits))
         } else {
             serializer.serialize_bytes(&self.0)
         }

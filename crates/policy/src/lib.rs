@@ -25,7 +25,7 @@ mod evaluate;
 mod hash;
 mod lists;
 mod message;
-mod moment;
+pub mod moment;
 mod profiles;
 mod semver;
 

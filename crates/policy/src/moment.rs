@@ -6,7 +6,7 @@ pub(crate) const DAY: i64 = 86_400_000;
 
 /// Reads `2026-05-01T12:00:00Z`, with an offset instead of `Z`, and optionally with a fraction of a second, of which three digits
 /// count. Anything else is no moment: no offset, a day that does not exist, 24:00, second 60.
-pub(crate) fn parse(text: &str) -> Option<i64> {
+pub fn parse(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let is = |at: usize, set: &[u8]| bytes.get(at).is_some_and(|byte| set.contains(byte));
     if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt") && is(13, b":") && is(16, b":")) {
@@ -79,7 +79,7 @@ fn days_before(year: i64, month: i64, day: i64) -> i64 {
 
 /// Writes a moment so that [`parse`] reads it back; `None` outside the years 0 to 9999.
 #[cfg(feature = "compiler")]
-pub(crate) fn format(moment: i64) -> Option<String> {
+pub fn format(moment: i64) -> Option<String> {
     let (day, time) = (moment.div_euclid(DAY), moment.rem_euclid(DAY));
     let day = day + 719_468;
     let (century_cycle, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));

@@ -15,7 +15,7 @@ pub fn parse_size(text: &str) -> Option<usize> {
     digits.trim_end().parse::<usize>().ok()?.checked_mul(unit)
 }
 
-/// A duration: `250ms`, `5s`, `2m`.
+/// A duration: `250ms`, `5s`, `2m`, `1h`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.trim_end().parse().ok()?;

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use lockgate_abi::{Malformed, Reply, Response};
 use lockgate_edge::{Core, CoreFault};
 use lockgate_package::Digest;
-use worker::js_sys;
 
 use crate::glue::{self, outcome};
 
@@ -179,10 +178,5 @@ impl Core for Cores {
 
     fn inference_identity(&self) -> Digest {
         self.identities[1]
-    }
-
-    /// The clock of a Worker stands still between two inputs or outputs, so what is computed between them takes 0.
-    fn micros(&self) -> u64 {
-        (js_sys::Date::now() * 1000.0) as u64
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod outcome {
     pub(crate) const UNKNOWN: i32 = -5;
 }
 
-#[wasm_bindgen(module = "/glue.js")]
+#[wasm_bindgen(raw_module = "./glue.js")]
 extern "C" {
     #[wasm_bindgen(js_name = openCore)]
     pub(crate) fn open_core(which: u32) -> u32;
@@ -52,8 +52,6 @@ extern "C" {
     #[wasm_bindgen(js_name = recall)]
     pub(crate) fn recall(name: &str) -> Option<Uint8Array>;
 
-    #[wasm_bindgen(js_name = readRequest)]
-    pub(crate) fn read_request(request: &JsValue, limit: f64, ignored: f64) -> Promise;
     #[wasm_bindgen(catch, js_name = respond)]
     pub(crate) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<JsValue, JsValue>;
     #[wasm_bindgen(catch, js_name = respondText)]

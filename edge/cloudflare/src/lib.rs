@@ -33,20 +33,16 @@ use lockgate_edge::{
 };
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
+use worker::js_sys;
 use worker::js_sys::futures::{JsFuture, future_to_promise};
-use worker::js_sys::{self, Promise};
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
 use crate::isolate::{Isolate, Loaded};
 
-/// The most bytes of a body that is wanted by nobody, which is read all the same so that the connection can be used again.
-const IGNORED_BODY: usize = 1 << 16;
-
-/// The head and the body of a request, as far as that is wanted: a promise of both, which `answer` takes.
+/// The most bytes of a body that `answer` looks at.
 #[wasm_bindgen]
-pub fn read(request: &JsValue, env: &JsValue) -> Promise {
-    let limit = Isolate::get(env.unchecked_ref()).map_or(IGNORED_BODY, |isolate| isolate.settings.max_body);
-    glue::read_request(request, limit as f64, IGNORED_BODY as f64)
+pub fn body_limit(env: &JsValue) -> f64 {
+    Isolate::get(env.unchecked_ref()).map_or(0, |isolate| isolate.settings.max_body) as f64
 }
 
 /// The answer to a request whose body was read: a response, or the promise of one where something must be waited for. Most requests need

@@ -2,53 +2,23 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
-import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { writeFileSync } from "node:fs";
+import { test } from "node:test";
 
-const root = fileURLToPath(new URL("../../..", import.meta.url));
-const target = process.env.LOCKGATE_TARGET ?? join(root, "target");
-const lockgate = process.env.LOCKGATE ?? join(target, "debug/lockgate");
+import { freePort, join, lockgate, readFileSync, root, scratch, target, until, wranglerEnvironment } from "./support.mjs";
+
 const wrangler = join(root, "edge/cloudflare/node_modules/wrangler/bin/wrangler.js");
 
-const home = mkdtempSync(join(tmpdir(), "lockgate-init-"));
-after(() => rmSync(home, { recursive: true, force: true }));
+const home = scratch("init");
 const project = join(home, "project");
-// wrangler runs `build.sh`, which finds the program on the path; neither asks the network for anything.
-const env = {
-  ...process.env,
-  PATH: `${dirname(lockgate)}${delimiter}${process.env.PATH}`,
-  LOCKGATE_CORE: process.env.LOCKGATE_CORE_DIR ?? join(target, "core"),
-  CI: "1",
-  WRANGLER_SEND_METRICS: "false",
-  CLOUDFLARE_CF_FETCH_ENABLED: "false",
-  HOME: home,
-};
+// wrangler runs `build.sh`, which finds the program on the path.
+const env = wranglerEnvironment(home);
+/** How long wrangler may take to build and to start. */
+const PATIENCE = 120_000;
 
 function init() {
   const made = spawnSync(lockgate, ["init", "cloudflare", project, "--shells", join(target, "shells")], { env, encoding: "utf8" });
   assert.equal(made.status, 0, made.stderr);
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-async function until(what, condition) {
-  const end = Date.now() + 120_000;
-  for (;;) {
-    const found = await condition().catch(() => undefined);
-    if (found) return found;
-    assert.ok(Date.now() < end, `waiting for ${what} took too long`);
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
 }
 
 test("a new project answers, and follows its policy", async () => {
@@ -64,7 +34,8 @@ test("a new project answers, and follows its policy", async () => {
       assert.equal(response.status, 200, JSON.stringify(answer));
       return answer;
     };
-    const answer = await until("the Worker", ask).catch((error) => assert.fail(`${error}\n${said}`));
+    const tried = () => ask().catch(() => undefined);
+    const answer = await until(tried, "the Worker answered", PATIENCE).catch((error) => assert.fail(`${error}\n${said}`));
     assert.equal(answer.parameters.variant, "canary", "the request comes from alice");
     const { policy, inference } = JSON.parse(readFileSync(join(project, "worker/manifest.json"), "utf8"));
     assert.equal(answer.parameters.policy_core, policy.identity);
@@ -73,10 +44,11 @@ test("a new project answers, and follows its policy", async () => {
     // wrangler bakes again when the policy changes.
     const file = join(project, "policy.yaml");
     writeFileSync(file, readFileSync(file, "utf8").replace("version: 1\n", "version: 2\n").replace("user: alice, serve: canary", "user: alice, serve: stable"));
-    const changed = await until("the new policy", async () => {
-      const answer = await ask();
-      return answer.parameters.bundle_version === 2 && answer;
-    }).catch((error) => assert.fail(`${error}\n${said}`));
+    const second = async () => {
+      const answer = await tried();
+      return answer?.parameters.bundle_version === 2 && answer;
+    };
+    const changed = await until(second, "the new policy served", PATIENCE).catch((error) => assert.fail(`${error}\n${said}`));
     assert.equal(changed.parameters.variant, "stable");
   } finally {
     process.kill(-dev.pid, "SIGKILL");

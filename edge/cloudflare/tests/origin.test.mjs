@@ -111,6 +111,7 @@ test("records go to the origin in batches, hashed and off the request's path", a
   assert.equal(sink.seen.at(-1).url, "/v1/records");
   assert.equal(sink.seen.at(-1).headers.authorization, "Bearer the-key");
   assert.equal(record.shell, "cloudflare");
+  assert.deepEqual(Object.keys(record.latency_us), ["total"], "what the clock of a Worker cannot measure is left out");
   const { createHmac } = await import("node:crypto");
   assert.equal(record.units.user, createHmac("sha256", key).update("user:alice").digest("hex").slice(0, 32));
   assert.doesNotMatch(JSON.stringify(lines), /alice/);

@@ -14,6 +14,7 @@ test("a request is routed and predicted, and the answer names what served", asyn
   const { status, body, headers } = await w.infer({ user: "alice" });
   assert.equal(status, 200, JSON.stringify(body));
   assert.equal(headers.get("content-type"), "application/json");
+  assert.equal(headers.get("server-timing"), null, "the clock stands still while a Worker computes, so there is nothing to say");
   const { parameters } = body;
   assert.equal(parameters.variant, "canary");
   assert.equal(parameters.model, "eurusd_gb");

@@ -5,7 +5,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -197,6 +197,30 @@ export async function until(check, what, patience = 10_000) {
     if (Date.now() > end) throw new Error(`it never came about that ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
+}
+
+/** A port that nothing listens on. */
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Where wrangler finds the program on the path, and asks the network for nothing. */
+export function wranglerEnvironment(home) {
+  const env = {
+    ...process.env,
+    PATH: `${dirname(lockgate)}${delimiter}${process.env.PATH}`,
+    LOCKGATE_CORE: coreDir,
+    CI: "1",
+    WRANGLER_SEND_METRICS: "false",
+    CLOUDFLARE_CF_FETCH_ENABLED: "false",
+    HOME: home,
+  };
+  delete env.LOCKGATE;
+  return env;
 }
 
 /** A running `lockgate serve`. */

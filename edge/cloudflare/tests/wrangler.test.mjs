@@ -3,11 +3,9 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, symlinkSync } from "node:fs";
-import { createServer } from "node:net";
-import { delimiter, dirname } from "node:path";
 import { test } from "node:test";
 
-import { coreDir, dist, join, lockgate, readFileSync, root, scratch, until } from "./support.mjs";
+import { dist, freePort, join, readFileSync, root, scratch, until, wranglerEnvironment } from "./support.mjs";
 
 const FILES = ["catalog.json", "inference.wasm", "manifest.json", "policy.wasm", "shell_bg.wasm", "worker.js"];
 const here = join(root, "edge/cloudflare");
@@ -25,24 +23,7 @@ function clone() {
   return folder;
 }
 
-const env = {
-  ...process.env,
-  PATH: `${dirname(lockgate)}${delimiter}${process.env.PATH}`,
-  LOCKGATE_CORE: coreDir,
-  CI: "1",
-  WRANGLER_SEND_METRICS: "false",
-  CLOUDFLARE_CF_FETCH_ENABLED: "false",
-  HOME: scratch("home"),
-};
-delete env.LOCKGATE;
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
+const env = wranglerEnvironment(scratch("home"));
 
 /** Runs a line in a shell; what it printed. */
 function type(line, cwd) {

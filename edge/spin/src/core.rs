@@ -203,8 +203,8 @@ impl Core for Loaded {
         self.identities[1]
     }
 
-    fn micros(&self) -> u64 {
-        spin_sdk::wasip3::clocks::monotonic_clock::now() / 1_000
+    fn micros(&self) -> Option<u64> {
+        Some(spin_sdk::wasip3::clocks::monotonic_clock::now() / 1_000)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Signatures: of bundles and packages (Ed25519), and of tokens (RS256, ES256, EdDSA). What is to be verified comes from `lockgate-edge`.
 
+use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding as _};
 use ed25519_dalek::{Signature, VerifyingKey};
 use lockgate_edge::trust::Ed25519Check;
 use lockgate_edge::{Algorithm, SignatureCheck};
@@ -87,29 +88,10 @@ fn rs256(key: &Key, input: &[u8], signature: &[u8]) -> Option<()> {
 /// Reads Base64 as programs write it: with padding, over several lines.
 pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let text: String = text.split_whitespace().collect();
-    decode64(&text.trim_end_matches('=').replace('+', "-").replace('/', "_"))
+    Base64Unpadded::decode_vec(text.trim_end_matches('=')).ok()
 }
 
 /// Reads base64url without padding.
 fn decode64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut buffer, mut bits) = (0_u32, 0_u32);
-    for character in text.bytes() {
-        let value = match character {
-            b'A'..=b'Z' => character - b'A',
-            b'a'..=b'z' => character - b'a' + 26,
-            b'0'..=b'9' => character - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        buffer = buffer << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((buffer >> bits & 0xff) as u8);
-        }
-    }
-    let rest = buffer & ((1 << bits) - 1);
-    (bits < 6 && rest == 0).then_some(bytes)
+    Base64UrlUnpadded::decode_vec(text).ok()
 }

@@ -411,17 +411,12 @@ fn figure(value: f64) -> String {
     }
 }
 
-/// The day, in UTC (days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// The day, in UTC.
 pub(super) fn date(seconds: u64) -> String {
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02}")
+    let millis = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+    let mut time = lockgate_policy::moment::format(millis).unwrap_or_default();
+    time.truncate("2026-05-01".len());
+    time
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64ct::{Base64, Encoding as _};
+
 use crate::Digest;
 
 /// The short name of a key: the first 8 bytes of the SHA-256 of the raw public key, written as 16 hexadecimal digits.
@@ -83,7 +85,7 @@ impl PublicKey {
         let lines: Vec<&str> =
             block.lines().map(str::trim).filter(|line| !line.starts_with("-----")).collect();
         let unreadable = |problem: &str| unreadable(PUBLIC.0, &problem);
-        let bytes = base64(&lines.concat()).ok_or_else(|| unreadable("it is not base64"))?;
+        let bytes = Base64::decode_vec(&lines.concat()).map_err(|_| unreadable("it is not base64"))?;
         let key = bytes.strip_prefix(&SPKI).and_then(|key| key.try_into().ok());
         Ok(Self::from_bytes(key.ok_or_else(|| unreadable("it is of another algorithm, or damaged"))?))
     }
@@ -165,27 +167,4 @@ pub(super) fn block<'a>(
 
 pub(super) fn unreadable(what: &'static str, problem: &dyn fmt::Display) -> KeyError {
     KeyError::Unreadable { what, problem: problem.to_string() }
-}
-
-/// Reads padded base64 in its standard alphabet.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0_u32);
-    for byte in text.trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xfff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
 }

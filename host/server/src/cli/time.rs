@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use toml::value::{Datetime, Offset};
+use lockgate_policy::moment;
 
 /// Milliseconds since 1970-01-01T00:00Z, written as that number or as `2026-05-01T12:00:00Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,41 +24,8 @@ impl std::str::FromStr for Moment {
             return Ok(Self(millis));
         }
         let wrong = || "expected milliseconds since 1970, or a time like 2026-05-01T12:00:00Z".to_owned();
-        let Datetime { date: Some(date), time: Some(time), offset: Some(offset) } =
-            text.parse::<Datetime>().map_err(|_| wrong())?
-        else {
-            return Err(wrong());
-        };
-        let minutes = match offset {
-            Offset::Z => 0,
-            Offset::Custom { minutes } => i64::from(minutes),
-        };
-        let days = days_since_1970(i64::from(date.year), i64::from(date.month), i64::from(date.day));
-        let seconds =
-            i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
-        let millis = i64::from(time.nanosecond.unwrap_or(0) / 1_000_000);
-        Ok(Self((days * 86_400 + seconds - minutes * 60) * 1000 + millis))
+        moment::parse(text).map(Self).ok_or_else(wrong)
     }
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar. Years are counted from March, so that the leap day is the last of its year.
-pub(crate) fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
-}
-
-/// Year, month and day of a day counted from 1970-01-01: the reverse of [`days_since_1970`].
-pub(crate) fn date(days: i64) -> (i64, i64, i64) {
-    // Eras of 400 years, which all have as many days, begin on a 1st of March.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
 /// A length of time in milliseconds, written as `500ms`, `90s`, `15m`, `4h`, `7d`, `2w` or several of these, `1h30m`.
@@ -96,15 +63,6 @@ impl std::str::FromStr for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn days_have_a_date_and_dates_a_day() {
-        assert_eq!((date(0), date(-1), date(20_778)), ((1970, 1, 1), (1969, 12, 31), (2026, 11, 21)));
-        for day in -800_000..800_000 {
-            let (year, month, of_month) = date(day);
-            assert_eq!(days_since_1970(year, month, of_month), day);
-        }
-    }
 
     #[test]
     fn times_are_read() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lockgate_package::Digest;
+use lockgate_shell::quantities::{parse_duration, parse_size};
 use toml::de::DeValue;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
@@ -41,15 +42,7 @@ impl Value for Size {
     const EXPECTED: &'static str = "a size like `512KiB` or `16MiB`";
 
     fn parse(text: &str) -> Option<Self> {
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = match text.get(digits.len()..)? {
-            "" | "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            _ => return None,
-        };
-        digits.trim_end().parse::<usize>().ok()?.checked_mul(unit).map(Self)
+        parse_size(text).map(Self)
     }
 
     fn show(&self) -> String {
@@ -68,14 +61,7 @@ impl Value for Duration {
     const EXPECTED: &'static str = "a duration like `250ms`, `5s` or `2m`";
 
     fn parse(text: &str) -> Option<Self> {
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let number: u64 = digits.trim_end().parse().ok()?;
-        match text.get(digits.len()..)? {
-            "ms" => Some(Self::from_millis(number)),
-            "s" => Some(Self::from_secs(number)),
-            "m" => number.checked_mul(60).map(Self::from_secs),
-            _ => None,
-        }
+        parse_duration(text)
     }
 
     fn show(&self) -> String {

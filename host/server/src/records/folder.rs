@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lockgate_policy::moment;
 use serde::Deserialize;
 
 use super::seen::Fingerprint;
@@ -99,11 +100,9 @@ struct Name {
 
 impl Name {
     fn text(self, ending: &str) -> String {
-        let (days, seconds) = (self.begun.div_euclid(86_400), self.begun.rem_euclid(86_400));
-        let (year, month, day) = crate::cli::time::date(days);
-        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let number = self.number;
-        format!("{PREFIX}{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z-{number:06}{ending}")
+        let time =
+            moment::format(self.begun.saturating_mul(1000)).unwrap_or_default().replace(['-', ':'], "");
+        format!("{PREFIX}{time}-{:06}{ending}", self.number)
     }
 
     /// The name and whether the file is complete; `None` for what is not ours.
@@ -112,13 +111,12 @@ impl Name {
             Some(stem) => (stem, false),
             None => (text.strip_suffix(COMPLETE)?, true),
         };
-        let (time, number) = stem.strip_prefix(PREFIX)?.split_once("Z-")?;
-        let part = |range: std::ops::Range<usize>| time.get(range)?.parse::<i64>().ok();
-        let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
-        let (hour, minute, second) = (part(9..11)?, part(11..13)?, part(13..15)?);
-        let days = crate::cli::time::days_since_1970(year, month, day);
-        let name =
-            Self { begun: days * 86_400 + hour * 3600 + minute * 60 + second, number: number.parse().ok()? };
+        let (time, number) = stem.strip_prefix(PREFIX)?.split_once('-')?;
+        let (day, time) = (time.get(..8)?, time.get(8..)?);
+        let (year, month, day) = (day.get(..4)?, day.get(4..6)?, day.get(6..)?);
+        let (hour, minute, rest) = (time.get(..3)?, time.get(3..5)?, time.get(5..)?);
+        let begun = moment::parse(&format!("{year}-{month}-{day}{hour}:{minute}:{rest}"))? / 1000;
+        let name = Self { begun, number: number.parse().ok()? };
         // What would be written otherwise is not ours: a thirteenth month, a sign, fewer digits.
         (name.text(if complete { COMPLETE } else { PART }) == text).then_some((name, complete))
     }

@@ -148,4 +148,9 @@ impl Core for FlatCore {
     fn inference_identity(&self) -> Digest {
         self.inference.identity
     }
+
+    fn micros(&self) -> Option<u64> {
+        let passed = std::time::UNIX_EPOCH.elapsed().unwrap();
+        Some(u64::try_from(passed.as_micros()).unwrap())
+    }
 }
