@@ -170,8 +170,8 @@ export function loadCore(id, content) {
   return length;
 }
 
-/** Decides or predicts; the length of the response. */
-export function callCore(id, request) {
+/** Decides or predicts; the length of the response, which is copied at once where it fits. */
+export function callCore(id, request, into) {
   const core = cores.get(id);
   if (core === undefined) return UNKNOWN;
   const length = core.guarded(() => {
@@ -180,6 +180,7 @@ export function callCore(id, request) {
     return core.answer(core.entry(request.length));
   });
   if (length === MALFORMED) core.lose();
+  if (length > 0 && length <= into.length) into.set(core.memory().subarray(core.response, core.response + length));
   return length;
 }
 
@@ -190,7 +191,7 @@ export function coreLoaded(id, index) {
   return core.guarded((exports) => core.answer(exports.lockgate_loaded(index)));
 }
 
-/** Copies the last response. */
+/** Copies the last response, which did not fit before. */
 export function takeResponse(id, into) {
   const core = cores.get(id);
   into.set(core.memory().subarray(core.response, core.response + core.length));

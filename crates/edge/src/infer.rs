@@ -484,7 +484,7 @@ impl Infer {
             model_name: self.name.route.clone(),
             model_version: self.version_name(loaded),
             id: self.message.id.clone(),
-            parameters: provenance.parameters(),
+            parameters: provenance,
             outputs: selected,
         };
         let body = match encode_response(&response, |name| self.message.wants_binary(name)) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lockgate_package::{Datatype, Digest, Engine, Tensor, TensorView};
+use lockgate_package::{Datatype, Digest, Tensor, TensorView};
 use lockgate_shell::record::{
     Drops, Failure, Kind, Latency, MAX_ELEMENTS, MAX_ROWS, Record, Row, SCHEMA, Version, hash_unit,
     is_sampled,
@@ -291,17 +291,13 @@ pub(crate) fn of(
 }
 
 fn version(version: &ServedVersion) -> Version {
-    let engine = |engine| match engine {
-        Engine::Tabular => "tabular".to_owned(),
-        Engine::Graph => "graph".to_owned(),
-    };
     Version {
         variant: version.variant.clone(),
         model: version.model.clone(),
         version: version.version.clone(),
         package_digest: Some(version.package.to_string()),
         placement: Some(version.placement.name().to_owned()),
-        engine: version.execution.map(|execution| engine(execution.engine)),
+        engine: version.execution.map(|execution| execution.engine.name().to_owned()),
         inference_core: version.execution.map(|execution| execution.core.to_string()),
     }
 }

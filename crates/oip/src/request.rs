@@ -249,6 +249,17 @@ impl BodyWriter {
         self.value(value);
     }
 
+    /// Adds an object unless it is empty.
+    pub(crate) fn object<T: serde::Serialize>(&mut self, key: &str, value: &T) {
+        let before = self.json.len();
+        self.start(key);
+        let start = self.json.len();
+        self.value(value);
+        if self.json.get(start..) == Some(b"{}") {
+            self.json.truncate(before);
+        }
+    }
+
     pub(crate) fn tensors<'a>(
         &mut self,
         key: &str,

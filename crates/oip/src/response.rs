@@ -1,13 +1,13 @@
 use lockgate_package::Tensor;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::request::{BodyWriter, RawTensor, read_tensors, split};
 use crate::{Body, Error, json};
 
-/// The answer to an inference request.
+/// The answer to an inference request. Its parameters are a map, or anything that is written as one.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct InferResponse {
+pub struct InferResponse<P = Map<String, Value>> {
     /// The model that was asked for.
     pub model_name: String,
     /// The version that ran.
@@ -15,7 +15,7 @@ pub struct InferResponse {
     /// The request's `id`.
     pub id: Option<String>,
     /// What the server says beside the outputs.
-    pub parameters: Map<String, Value>,
+    pub parameters: P,
     /// The tensors.
     pub outputs: Vec<Tensor>,
 }
@@ -37,14 +37,15 @@ struct RawResponse<'a> {
 ///
 /// # Errors
 /// Tensors whose shape and data do not agree; `BYTES` that are not UTF-8, as JSON.
-pub fn encode_response(response: &InferResponse, as_binary: impl Fn(&str) -> bool) -> Result<Body, Error> {
+pub fn encode_response<P: Serialize>(
+    response: &InferResponse<P>,
+    as_binary: impl Fn(&str) -> bool,
+) -> Result<Body, Error> {
     let mut body = BodyWriter::new();
     body.key("model_name", &Some(&response.model_name));
     body.key("model_version", &response.model_version);
     body.key("id", &response.id);
-    if !response.parameters.is_empty() {
-        body.key("parameters", &Some(&response.parameters));
-    }
+    body.object("parameters", &response.parameters);
     body.tensors("outputs", response.outputs.iter().map(|tensor| (tensor.view(), as_binary(&tensor.name))))?;
     Ok(body.finish())
 }

@@ -30,7 +30,8 @@ fn written(datatype: Datatype, data: Vec<u8>) -> String {
     };
     let shape = vec![i64::try_from(count).unwrap()];
     let output = Tensor { name: "y".to_owned(), datatype, shape, data };
-    let response = InferResponse { model_name: "m".to_owned(), outputs: vec![output], ..Default::default() };
+    let response: InferResponse =
+        InferResponse { model_name: "m".to_owned(), outputs: vec![output], ..Default::default() };
     let body = encode_response(&response, |_| false).unwrap();
     let text = String::from_utf8(body.bytes).unwrap();
     let from = text.find("\"data\":").unwrap() + 7;
@@ -403,7 +404,8 @@ fn bytes_that_are_not_text_need_a_binary_output() {
         shape: vec![1],
         data: vec![1, 0, 0, 0, 0xff],
     };
-    let response = InferResponse { model_name: "m".to_owned(), outputs: vec![output], ..Default::default() };
+    let response: InferResponse =
+        InferResponse { model_name: "m".to_owned(), outputs: vec![output], ..Default::default() };
     let error = encode_response(&response, |_| false).unwrap_err();
     assert_eq!(error.to_string(), "tensor `y`: element 0 is not UTF-8, so JSON cannot carry it");
     assert_eq!(error.hint(), Some("ask for this output with `binary_data: true`"));

@@ -87,3 +87,13 @@ pub enum Engine {
     /// General tensor graphs with recurrent cells; in the graph flavour only.
     Graph,
 }
+
+impl Engine {
+    /// As people and answers call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tabular => "tabular",
+            Self::Graph => "graph",
+        }
+    }
+}

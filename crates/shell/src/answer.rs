@@ -2,41 +2,64 @@
 //! differ, nothing where no row has a value.
 
 use lockgate_package::{Digest, Tensor};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::{BundleId, Caller, OutOfRange, Problem, Served, ServedRow, ServedVersion, Why};
 
 /// One field of a row's provenance.
-type Field = (&'static str, fn(&ServedRow, &ServedVersion) -> Value);
+type Field = (&'static str, for<'a> fn(&'a ServedRow, &'a ServedVersion) -> Said<'a>);
+
+/// What a field says.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Nothing,
+    Text(&'a str),
+    Number(u64),
+    Yes(bool),
+    Digest(Digest),
+}
 
 const FIELDS: [Field; 20] = [
-    ("variant", |_, version| json!(version.variant)),
-    ("model", |_, version| json!(version.model)),
-    ("version", |_, version| json!(version.version)),
-    ("package_digest", |_, version| json!(version.package)),
-    ("placement", |_, version| json!(version.placement.name())),
-    ("engine", |_, version| json!(version.execution.map(|execution| execution.engine))),
-    ("inference_core", |_, version| json!(version.execution.map(|execution| execution.core))),
-    ("payload", |_, version| json!(version.payload)),
-    ("reason", |row, _| json!(row.decision.as_ref().map(|why| why.reason.name()))),
-    ("step", |row, _| json!(row.decision.as_ref().map(|why| why.step.name()))),
-    ("rule", |row, _| json!(row.decision.as_ref().and_then(|why| why.rule.as_deref()))),
-    ("layer", |row, _| json!(row.decision.as_ref().and_then(|why| why.layer.as_deref()))),
-    ("bucket", |row, _| json!(row.decision.as_ref().and_then(|why| why.bucket))),
-    ("stage", |row, _| json!(row.decision.as_ref().and_then(|why| why.stage))),
-    ("window", |row, _| json!(row.decision.as_ref().and_then(|why| why.window))),
-    ("intended_variant", |row, _| json!(row.decision.as_ref().and_then(|why| why.intended.as_deref()))),
+    ("variant", |_, version| text(version.variant.as_deref())),
+    ("model", |_, version| Said::Text(&version.model)),
+    ("version", |_, version| Said::Text(&version.version)),
+    ("package_digest", |_, version| Said::Digest(version.package)),
+    ("placement", |_, version| Said::Text(version.placement.name())),
+    ("engine", |_, version| text(version.execution.as_ref().map(|execution| execution.engine.name()))),
+    ("inference_core", |_, version| {
+        version.execution.as_ref().map_or(Said::Nothing, |execution| Said::Digest(execution.core))
+    }),
+    ("payload", |_, version| text(version.payload.as_deref())),
+    ("reason", |row, _| text(row.decision.as_ref().map(|why| why.reason.name()))),
+    ("step", |row, _| text(row.decision.as_ref().map(|why| why.step.name()))),
+    ("rule", |row, _| text(row.decision.as_ref().and_then(|why| why.rule.as_deref()))),
+    ("layer", |row, _| text(row.decision.as_ref().and_then(|why| why.layer.as_deref()))),
+    ("bucket", |row, _| number(row.decision.as_ref().and_then(|why| why.bucket))),
+    ("stage", |row, _| number(row.decision.as_ref().and_then(|why| why.stage))),
+    ("window", |row, _| number(row.decision.as_ref().and_then(|why| why.window))),
+    ("intended_variant", |row, _| text(row.decision.as_ref().and_then(|why| why.intended.as_deref()))),
     ("unit_missing", |row, _| flag(row, |why| why.unit_missing)),
     ("holdout", |row, _| flag(row, |why| why.holdout)),
     ("washout", |row, _| flag(row, |why| why.washout)),
     ("fallback", |row, _| flag(row, |why| why.intended.is_some())),
 ];
 
+fn text(value: Option<&str>) -> Said<'_> {
+    value.map_or(Said::Nothing, Said::Text)
+}
+
+fn number<'a>(value: Option<impl Into<u64>>) -> Said<'a> {
+    value.map_or(Said::Nothing, |value| Said::Number(value.into()))
+}
+
 /// What is true of few rows is left out where it is false.
-fn flag(row: &ServedRow, is_set: impl Fn(&Why) -> bool) -> Value {
+fn flag<'a>(row: &ServedRow, is_set: impl Fn(&Why) -> bool) -> Said<'a> {
     match &row.decision {
-        Some(why) if is_set(why) => Value::Bool(true),
-        _ => Value::Null,
+        Some(why) if is_set(why) => Said::Yes(true),
+        _ => Said::Nothing,
     }
 }
 
@@ -60,25 +83,33 @@ pub struct Provenance<'a> {
 }
 
 impl Provenance<'_> {
-    /// The `parameters` of the answer.
+    /// The `parameters` of the answer, where they must outlive what they speak of.
     pub fn parameters(&self) -> Map<String, Value> {
-        let mut parameters = Map::new();
-        parameters.insert("decision_id".to_owned(), json!(self.decision_id));
-        parameters.insert("pinned".to_owned(), json!(self.pinned));
-        parameters.insert("bundle_version".to_owned(), json!(self.bundle.version));
-        parameters.insert("bundle_digest".to_owned(), json!(self.bundle.digest));
-        parameters.insert("policy_core".to_owned(), json!(self.policy_core));
-        let served: Vec<_> = (0..self.served.rows.len()).filter_map(|row| self.served.row(row)).collect();
+        match json!(self) {
+            Value::Object(parameters) => parameters,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// The `parameters` of the answer.
+impl Serialize for Provenance<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("decision_id", self.decision_id)?;
+        map.serialize_entry("pinned", &self.pinned)?;
+        map.serialize_entry("bundle_version", &self.bundle.version)?;
+        map.serialize_entry("bundle_digest", &self.bundle.digest)?;
+        map.serialize_entry("policy_core", &self.policy_core)?;
+        let rows = || (0..self.served.rows.len()).filter_map(|row| self.served.row(row));
         for (name, value) in FIELDS {
-            let mut values: Vec<Value> = served.iter().map(|(row, version)| value(row, version)).collect();
-            let Some(first) = values.first() else { continue };
-            let value = if values.iter().all(|value| value == first) {
-                values.swap_remove(0)
-            } else {
-                Value::Array(values)
-            };
-            if !value.is_null() {
-                parameters.insert(name.to_owned(), value);
+            let mut values = rows().map(|(row, version)| value(row, version));
+            let Some(first) = values.next() else { continue };
+            if values.any(|other| other != first) {
+                let all: Vec<Said<'_>> = rows().map(|(row, version)| value(row, version)).collect();
+                map.serialize_entry(name, &all)?;
+            } else if first != Said::Nothing {
+                map.serialize_entry(name, &first)?;
             }
         }
         let caller = self.caller;
@@ -87,13 +118,13 @@ impl Provenance<'_> {
                 .into_iter()
                 .filter_map(|(name, value)| value.as_ref().map(|_| name))
                 .collect();
-            parameters.insert("verified".to_owned(), json!(verified.join(",")));
+            map.serialize_entry("verified", &verified.join(","))?;
         }
         if !self.out_of_range.is_empty() {
-            parameters
-                .insert("out_of_range".to_owned(), self.out_of_range.iter().map(out_of_range).collect());
+            let all: Vec<Value> = self.out_of_range.iter().map(out_of_range).collect();
+            map.serialize_entry("out_of_range", &all)?;
         }
-        parameters
+        map.end()
     }
 }
 

@@ -25,6 +25,9 @@ impl Which {
     }
 }
 
+/// Bytes that the decision for a row or a few of their scores fit into.
+const ROOM: usize = 1024;
+
 /// A core of one module. Dropping it forgets the instance; requests that still use the core hold it.
 #[derive(Debug)]
 pub(crate) struct Handle {
@@ -53,7 +56,16 @@ impl Handle {
     }
 
     fn call(&self, request: &[u8], response: &mut Vec<u8>) -> Result<(), CoreFault> {
-        self.take(glue::call_core(self.id, request), response)
+        // Room for what most calls answer, so that it comes along with the call.
+        response.resize(response.capacity().max(ROOM), 0);
+        let length = glue::call_core(self.id, request, response);
+        match usize::try_from(length) {
+            Ok(length) if length <= response.len() => {
+                response.truncate(length);
+                Ok(())
+            }
+            _ => self.take(length, response),
+        }
     }
 
     fn take(&self, length: i32, response: &mut Vec<u8>) -> Result<(), CoreFault> {

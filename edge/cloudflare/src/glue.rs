@@ -22,7 +22,7 @@ extern "C" {
     #[wasm_bindgen(js_name = loadCore)]
     pub(crate) fn load_core(core: u32, content: &[u8]) -> i32;
     #[wasm_bindgen(js_name = callCore)]
-    pub(crate) fn call_core(core: u32, request: &[u8]) -> i32;
+    pub(crate) fn call_core(core: u32, request: &[u8], into: &mut [u8]) -> i32;
     #[wasm_bindgen(js_name = coreLoaded)]
     pub(crate) fn core_loaded(core: u32, index: u32) -> i32;
     #[wasm_bindgen(js_name = takeResponse)]

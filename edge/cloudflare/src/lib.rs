@@ -25,11 +25,12 @@ mod refresh;
 mod refresh;
 mod settings;
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use lockgate_edge::{
-    Event, HeaderList, Moment, Outcome, Pending, Request, Response, ShadowRun, SignatureCheck, Step,
+    Event, Headers, Moment, Outcome, Pending, Request, Response, ShadowRun, SignatureCheck, Step,
 };
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
@@ -48,13 +49,13 @@ pub fn body_limit(env: &JsValue) -> f64 {
 /// The answer to a request whose body was read: a response, or the promise of one where something must be waited for. Most requests need
 /// nothing but the modules, and a promise costs more than they do.
 #[wasm_bindgen]
-pub fn answer(head: &str, body: Vec<u8>, env: JsValue, context: JsValue) -> Result<JsValue, JsValue> {
+pub fn answer(head: String, body: Vec<u8>, env: JsValue, context: JsValue) -> Result<JsValue, JsValue> {
     let (env, context): (Env, Context) = (env.unchecked_into(), Context::new(context.unchecked_into()));
     let isolate = match Isolate::get(&env) {
         Ok(isolate) => isolate,
         Err(problems) => return to_js(&settings::refusal(&problems)),
     };
-    let asked = Asked { head: Head::of(head), body, env, context, isolate, moment: moment() };
+    let asked = Asked { head: Head(head), body, env, context, isolate, moment: moment() };
     let loaded = match refresh::ready(&asked.isolate, &asked.env, &asked.context) {
         Ok(loaded) => loaded,
         Err(wait) => {
@@ -102,27 +103,29 @@ struct Asked {
 
 impl Asked {
     fn begin(&self, loaded: Option<&Loaded>) -> Step {
-        let admitted = self.isolate.edge.borrow_mut().admit(&self.head.with(&[]), self.moment);
+        let headers = self.head.headers();
+        let request = self.head.request(&headers, &self.body);
+        let admitted = self.isolate.edge.borrow_mut().admit(&request, self.moment);
         if let Err(response) = admitted {
             return Step::Done(Box::new(Outcome { response, ..Outcome::default() }));
         }
-        let request = self.head.with(&self.body);
         self.isolate.with(loaded, |edge, core, serving| edge.begin(core, serving, &request, self.moment))
     }
 
     async fn run(&self, loaded: Option<&Loaded>, step: Step) -> Outcome {
-        run(&self.isolate, loaded, &self.head.with(&self.body), step, &self.env).await
+        let headers = self.head.headers();
+        run(&self.isolate, loaded, &self.head.request(&headers, &self.body), step, &self.env).await
     }
 
     /// Gives the answer, and leaves to the platform what can wait until it is sent.
     fn finish(&self, outcome: Outcome) -> Result<JsValue, JsValue> {
         let Self { head, .. } = self;
         if let Some((code, detail)) = &outcome.problem {
-            worker::console_error!("{} {}: {code}: {detail}", head.method, head.path);
+            worker::console_error!("{} {}: {code}: {detail}", head.method(), head.path());
         }
-        after(&self.isolate, outcome.shadows, &self.env, &self.context);
+        after(&self.isolate, outcome.shadows, &self.env, &self.context, self.moment.now_ms);
         let mut response = outcome.response;
-        if head.path == "/health" && response.status != 405 {
+        if head.path() == "/health" && response.status != 405 {
             add_figures(&mut response);
         }
         to_js(&response)
@@ -186,7 +189,7 @@ pub(crate) async fn is_true(promise: js_sys::Promise) -> bool {
 }
 
 /// Shadows and records, once the answer is on its way.
-fn after(isolate: &Rc<Isolate>, shadows: Vec<ShadowRun>, env: &Env, context: &Context) {
+fn after(isolate: &Rc<Isolate>, shadows: Vec<ShadowRun>, env: &Env, context: &Context, now_ms: i64) {
     if !shadows.is_empty() {
         let (isolate, env) = (Rc::clone(isolate), env.clone());
         context.wait_until(async move {
@@ -198,38 +201,48 @@ fn after(isolate: &Rc<Isolate>, shadows: Vec<ShadowRun>, env: &Env, context: &Co
                 let step = isolate.with(loaded.as_deref(), |edge, core, serving| {
                     edge.run_shadow(core, serving, shadow, now)
                 });
-                let request = Head::none();
-                run(&isolate, loaded.as_deref(), &request.with(&[]), step, &env).await;
+                let request = Request { method: "", path: "", headers: &Lines(""), body: &[] };
+                run(&isolate, loaded.as_deref(), &request, step, &env).await;
             }
         });
     }
-    records::send_later(isolate, env, context);
+    records::send_later(isolate, env, context, now_ms);
 }
 
-/// What a request says besides its body.
-struct Head {
-    method: String,
-    path: String,
-    headers: HeaderList,
-}
+/// What a request says besides its body: method, path, then names and values of headers in turn, a line each.
+struct Head(String);
+
+/// The headers of a [`Head`], where they stand.
+struct Lines<'a>(&'a str);
 
 impl Head {
-    fn of(text: &str) -> Self {
-        let mut lines = text.split('\n').map(str::to_owned);
-        let (method, path) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-        let mut headers = Vec::new();
-        while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
-            headers.push((name, value));
+    fn method(&self) -> &str {
+        self.0.split('\n').next().unwrap_or_default()
+    }
+
+    fn path(&self) -> &str {
+        self.0.split('\n').nth(1).unwrap_or_default()
+    }
+
+    fn headers(&self) -> Lines<'_> {
+        let at = self.0.match_indices('\n').nth(1).map_or(self.0.len(), |(at, _)| at + 1);
+        Lines(self.0.get(at..).unwrap_or_default())
+    }
+
+    fn request<'a>(&'a self, headers: &'a Lines<'a>, body: &'a [u8]) -> Request<'a> {
+        Request { method: self.method(), path: self.path(), headers, body }
+    }
+}
+
+impl Headers for Lines<'_> {
+    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let mut lines = self.0.split('\n');
+        while let (Some(have), Some(value)) = (lines.next(), lines.next()) {
+            if have == name {
+                return Some(Cow::Borrowed(value.as_bytes()));
+            }
         }
-        Self { method, path, headers: HeaderList(headers) }
-    }
-
-    fn none() -> Self {
-        Self { method: String::new(), path: String::new(), headers: HeaderList::default() }
-    }
-
-    fn with<'a>(&'a self, body: &'a [u8]) -> Request<'a> {
-        Request { method: &self.method, path: &self.path, headers: &self.headers, body }
+        None
     }
 }
 

@@ -17,8 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const BROKEN_AFTER_MS: i64 = 30_000;
 
 /// Promises to send what waits, unless somebody has.
-pub(crate) fn send_later(isolate: &Rc<Isolate>, env: &Env, context: &Context) {
-    let time = now();
+pub(crate) fn send_later(isolate: &Rc<Isolate>, env: &Env, context: &Context, time: i64) {
     let is_promised = time.saturating_sub(isolate.sending_since.get()) < BROKEN_AFTER_MS;
     if is_promised || !isolate.edge.borrow().records.is_due(time) {
         return;

@@ -384,10 +384,7 @@ fn load_model(
     let name = model_name(&manifest.model, &manifest.version);
     let guest = guests.inference(manifest.engine).map_err(|problem| InstallError::Module {
         name: name.clone(),
-        flavour: match manifest.engine {
-            lockgate_package::Engine::Tabular => "tabular",
-            lockgate_package::Engine::Graph => "graph",
-        },
+        flavour: manifest.engine.name(),
         problem,
     })?;
     let contents = [package.envelope().as_bytes()].into_iter();

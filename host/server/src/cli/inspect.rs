@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lockgate_package::signing::TrustedKeys;
-use lockgate_package::{AlignedBytes, Digest, Engine, Envelope, Kind, Manifest, Package, TensorSpec};
+use lockgate_package::{AlignedBytes, Digest, Envelope, Kind, Manifest, Package, TensorSpec};
 use lockgate_policy::{Bundle, ListObject};
 use lockgate_shell::versions::versions;
 use serde_json::{Value, json};
@@ -77,14 +77,6 @@ fn with_signatures(mut value: Value, bytes: &[u8]) -> Result<Value, Failure> {
     Ok(value)
 }
 
-/// The engine's name.
-pub(crate) fn engine(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Tabular => "tabular",
-        Engine::Graph => "graph",
-    }
-}
-
 fn sections(envelope: &Envelope) -> Vec<(String, usize)> {
     envelope
         .section_names()
@@ -117,7 +109,7 @@ fn package_text(package: &Package) -> String {
     }
     line("digest", format!("sha256:{}", package.digest()));
     line("format", format!("{major}.{minor}, {} bytes", package.envelope().as_bytes().len()));
-    line("engine", engine(manifest.engine).to_owned());
+    line("engine", manifest.engine.name().to_owned());
     line("made from", format!("sha256:{} ({})", manifest.source_digest, or_unknown(&manifest.producer)));
     for spec in &manifest.signature.inputs {
         line("input", tensor(spec));

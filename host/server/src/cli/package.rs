@@ -71,7 +71,7 @@ pub(crate) fn run(args: &PackageArgs, json: bool) -> Result<(), Failure> {
         path.display(),
         manifest.model,
         manifest.version,
-        super::inspect::engine(manifest.engine),
+        manifest.engine.name(),
         bytes.len(),
         package.digest()
     ))

@@ -237,7 +237,7 @@ fn cell(text: &str, datatype: Datatype) -> Value {
 fn table(outputs: &[Tensor], manifest: &Manifest) -> Result<String, Failure> {
     let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
     for output in outputs {
-        let response = InferResponse {
+        let response: InferResponse = InferResponse {
             model_name: String::new(),
             outputs: vec![output.clone()],
             ..InferResponse::default()
