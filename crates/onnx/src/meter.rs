@@ -1,0 +1,74 @@
+//! What a run may take.
+
+use crate::{Problem, Tensor};
+
+/// Counts what a run takes and stops it at a limit. Kernels ask for room before they allocate, and say what they are about to compute.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    memory_limit: u64,
+    operations_limit: u64,
+    /// Bytes of the values that live.
+    live: u64,
+    peak: u64,
+    operations: u64,
+}
+
+impl Meter {
+    /// A meter that stops a run at this many bytes of values in between, or at this many operations.
+    pub fn new(memory_limit: u64, operations_limit: u64) -> Self {
+        Self { memory_limit, operations_limit, live: 0, peak: 0, operations: 0 }
+    }
+
+    /// Room for elements of `size` bytes in this shape; how many elements these are.
+    ///
+    /// # Errors
+    /// More than the limit allows.
+    pub fn room(&mut self, shape: &[usize], size: usize) -> Result<usize, Problem> {
+        let count = shape.iter().try_fold(1_usize, |count, &len| count.checked_mul(len));
+        let bytes =
+            count.and_then(|count| count.checked_mul(size)).and_then(|bytes| u64::try_from(bytes).ok());
+        let needed = self.live.saturating_add(bytes.unwrap_or(u64::MAX));
+        match count {
+            Some(count) if needed <= self.memory_limit => {
+                self.peak = self.peak.max(needed);
+                Ok(count)
+            }
+            _ => Err(Problem::Limit { what: "bytes of memory", needed, limit: self.memory_limit }),
+        }
+    }
+
+    /// Counts multiplications, comparisons and the like that are about to be done.
+    ///
+    /// # Errors
+    /// More than the limit allows.
+    pub fn work(&mut self, operations: u64) -> Result<(), Problem> {
+        self.operations = self.operations.saturating_add(operations);
+        if self.operations <= self.operations_limit {
+            return Ok(());
+        }
+        Err(Problem::Limit { what: "operations", needed: self.operations, limit: self.operations_limit })
+    }
+
+    /// The operations so far.
+    pub fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// The most bytes that lived at a time.
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    pub(crate) fn hold(&mut self, tensor: &Tensor) -> Result<(), Problem> {
+        self.live = self.live.saturating_add(tensor.bytes());
+        self.peak = self.peak.max(self.live);
+        if self.live <= self.memory_limit {
+            return Ok(());
+        }
+        Err(Problem::Limit { what: "bytes of memory", needed: self.live, limit: self.memory_limit })
+    }
+
+    pub(crate) fn release(&mut self, tensor: &Tensor) {
+        self.live = self.live.saturating_sub(tensor.bytes());
+    }
+}
