@@ -434,21 +434,12 @@ def refused_cases():
         (HERE / "refused" / f"{name}.onnx").write_bytes(model.SerializeToString())
         expected[f"{name}.onnx"] = names
 
-    strings = [helper.make_tensor_value_info("input", TensorProto.STRING, ["N"])]
-    parts = [
-        helper.make_tensor_value_info("words", TensorProto.STRING, ["N", "W"]),
-        helper.make_tensor_value_info("counts", TensorProto.INT64, ["N"]),
-    ]
-    split = helper.make_node("StringSplit", ["input"], ["words", "counts"], name="tok", delimiter=" ")
-    save("string_split", [split], inputs=strings, outputs=parts, opsets=[("", 20)], node="tok", operator="StringSplit")
+    pieces = [helper.make_node("SequenceConstruct", ["input"], ["all"], name="gather"), helper.make_node("SequenceLength", ["all"], ["output"], name="count")]
+    length = [helper.make_tensor_value_info("output", TensorProto.INT64, [])]
+    save("sequence", pieces, outputs=length, node="gather", operator="SequenceConstruct")
 
-    boxes = [
-        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, "B", 4]),
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 1, "B"]),
-    ]
-    chosen = [helper.make_tensor_value_info("chosen", TensorProto.INT64, ["K", 3])]
-    suppress = helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["chosen"], name="nms")
-    save("non_max_suppression", [suppress], inputs=boxes, outputs=chosen, node="nms", operator="NonMaxSuppression")
+    noise = helper.make_node("RandomNormalLike", ["input"], ["output"], name="noise")
+    save("random", [noise], node="noise", operator="RandomNormalLike")
 
     custom = helper.make_node("Sharpen", ["input"], ["output"], name="sharpen", domain="com.example")
     save("custom_domain", [custom], opsets=[("", 18), ("com.example", 1)], node="sharpen", operator="Sharpen")
@@ -459,27 +450,24 @@ def refused_cases():
     unknown = helper.make_node("Relu", ["input"], ["output"], name="relu", ceiling=6.0)
     save("unknown_attribute", [unknown], node="relu", operator="Relu", attribute="ceiling")
 
-    def lstm(name, extra=(), opset=18, **attributes):
+    def lstm(name, **attributes):
         rng = np.random.default_rng(31)
-        shapes = {"W": (1, 12, 4), "R": (1, 12, 3), "B": (1, 24), "P": (1, 9)}
+        shapes = {"W": (1, 12, 4), "R": (1, 12, 3), "B": (1, 24)}
         weights = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in shapes.items()]
-        node = helper.make_node("LSTM", ["input", "W", "R", "B", *extra], ["", "output"], name="lstm", hidden_size=3, **attributes)
+        node = helper.make_node("LSTM", ["input", "W", "R", "B"], ["", "output"], name="lstm", hidden_size=3, **attributes)
         save(
             name,
             [node],
             weights,
             [helper.make_tensor_value_info("input", TensorProto.FLOAT, [5, "N", 4])],
             [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, "N", 3])],
-            opsets=[("", opset)],
             node="lstm",
             operator="LSTM",
-            **({"attribute": next(iter(attributes))} if attributes else {}),
+            attribute=next(iter(attributes)),
         )
 
-    lstm("lstm_clip", clip=2.0)
-    lstm("lstm_input_forget", input_forget=1)
-    lstm("lstm_activation", activations=["Sigmoid", "Softsign", "Tanh"])
-    lstm("lstm_peepholes", extra=["", "", "", "P"])
+    lstm("lstm_activation", activations=["Sigmoid", "Sinus", "Tanh"])
+    lstm("lstm_direction", direction="sideways")
 
     tree = dict(
         nodes_treeids=[0, 0, 0],

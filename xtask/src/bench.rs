@@ -27,8 +27,6 @@ const ROUTE: &str = "eurusd-direction";
 /// How to measure.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BenchOptions {
-    /// With the graph flavour that tests use, which compiles in a fraction of the time and is slower.
-    pub(crate) fast_core: bool,
     /// A few short turns only, to see that everything runs; results and page go to `target/bench`.
     pub(crate) quick: bool,
 }
@@ -93,7 +91,7 @@ pub(crate) struct Sample {
 
 /// Measures and writes `bench/results/latest.json` and `docs/benchmarks.md`.
 pub(crate) fn bench(options: BenchOptions) -> Result<()> {
-    crate::core::build(crate::core::BuildOptions { ship: !options.fast_core, fault: false })?;
+    crate::core::build(crate::core::BuildOptions { fault: false })?;
     say("building lockgate-bench with optimisation (the first time takes some minutes)");
     run(cargo().args(["build", "--release", "--package", "lockgate-bench"]))?;
     say("building the lockgate program");

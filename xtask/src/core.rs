@@ -25,11 +25,12 @@ const POLICY_STACK: usize = 256 << 10;
 /// The same for `inference`.
 const INFERENCE_STACK: usize = 1 << 20;
 
+/// The profile of `Cargo.toml` that the core is built with.
+const PROFILE: &str = "core";
+
 /// What to build and how.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BuildOptions {
-    /// The graph flavour as it is released: smaller and faster, but minutes to compile.
-    pub(crate) ship: bool,
     /// The fault core too, which only tests of shells need.
     pub(crate) fault: bool,
 }
@@ -48,7 +49,6 @@ struct Variant {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Build {
     Plain,
-    /// Pulls tract in, whose release profile takes minutes.
     Graph,
     Fault,
 }
@@ -127,26 +127,20 @@ pub(crate) fn directory() -> PathBuf {
 /// Builds every module and component into [`directory`], and the fault core into `fault` below it.
 pub(crate) fn build(options: BuildOptions) -> Result<()> {
     wasm_target()?;
-    write_core(&CORE, &directory(), options)?;
+    write_core(&CORE, &directory())?;
     if options.fault {
-        write_core(&FAULT, &directory().join("fault"), options)?;
+        write_core(&FAULT, &directory().join("fault"))?;
     }
     Ok(())
 }
 
-fn write_core(variants: &[Variant], directory: &Path, options: BuildOptions) -> Result<()> {
+fn write_core(variants: &[Variant], directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory)?;
     let mut modules = Vec::new();
     for variant in variants {
-        let profile = if variant.build == Build::Graph && !options.ship { "core-fast" } else { "core" };
         let what = if variant.build == Build::Fault { "fault core" } else { "core" };
-        let patience = match variant.build {
-            Build::Graph if options.ship => "; this takes many minutes, once",
-            Build::Graph => "; this takes some minutes, once",
-            _ => "",
-        };
-        say(&format!("{what}: {} (profile {profile}{patience})", variant.name));
-        let compiled = compile(variant, profile)?;
+        say(&format!("{what}: {}", variant.name));
+        let compiled = compile(variant)?;
         let Released { module, component, identity } =
             release(&compiled).with_context(|| format!("cannot make the component of {}", variant.name))?;
         let (file, component_file) =
@@ -162,7 +156,7 @@ fn write_core(variants: &[Variant], directory: &Path, options: BuildOptions) -> 
             bytes: module.len(),
             gzip_bytes: gzip_len(&module)?,
             component_bytes: component.len(),
-            profile,
+            profile: PROFILE,
         };
         say(&format!(
             "    {} of {:.1} KB, {:.1} KB gzipped, identity {}",
@@ -178,18 +172,18 @@ fn write_core(variants: &[Variant], directory: &Path, options: BuildOptions) -> 
 }
 
 /// Compiles one guest, alone and with flags of its own, and returns what the compiler wrote.
-fn compile(variant: &Variant, profile: &str) -> Result<Vec<u8>> {
+fn compile(variant: &Variant) -> Result<Vec<u8>> {
     let out = target().join("wasm").join(variant.build.target());
     let mut command = cargo();
     command
         .args(["build", "--quiet", "--target", "wasm32-unknown-unknown", "--package", variant.package])
-        .args(["--profile", profile, "--features", variant.build.features(), "--target-dir"])
+        .args(["--profile", PROFILE, "--features", variant.build.features(), "--target-dir"])
         .arg(&out)
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(variant.flavour)?.join("\u{1f}"));
     run(&mut command)?;
     let file = format!("{}.wasm", variant.package.replace('-', "_"));
-    let file = out.join("wasm32-unknown-unknown").join(profile).join(file);
+    let file = out.join("wasm32-unknown-unknown").join(PROFILE).join(file);
     std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 

@@ -65,7 +65,7 @@ struct Content {
 /// How to build.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DistOptions {
-    /// The program and the graph flavour as tests use them.
+    /// The program as tests use it.
     pub(crate) quick: bool,
 }
 
@@ -76,8 +76,7 @@ pub(crate) fn directory() -> PathBuf {
 
 /// Builds everything and writes it into [`directory`], then checks it as [`verify`] does.
 pub(crate) fn dist(options: DistOptions) -> Result<()> {
-    let core = crate::core::BuildOptions { ship: !options.quick, fault: false };
-    crate::core::build(core)?;
+    crate::core::build(crate::core::BuildOptions { fault: false })?;
     crate::shells::build()?;
     let program = program(options)?;
     write(options, &program)?;

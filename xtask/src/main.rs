@@ -32,9 +32,6 @@ struct Arguments {
 enum Command {
     /// Measures the core side by side with its peers and writes docs/benchmarks.md
     Bench {
-        /// With the graph flavour as tests use it: quick to compile, slower to run
-        #[arg(long)]
-        fast_core: bool,
         /// A few short turns, to see that everything runs; writes to target/bench only
         #[arg(long)]
         quick: bool,
@@ -43,11 +40,7 @@ enum Command {
         edge: bool,
     },
     /// Builds the core modules and components into target/core
-    Build {
-        /// The graph flavour as it is released: smaller and faster, but minutes to compile
-        #[arg(long)]
-        ship: bool,
-    },
+    Build,
     /// Compares what the runners of the last test run left behind, and docs/conformance.md with it
     Conformance {
         /// Writes the page
@@ -56,7 +49,7 @@ enum Command {
     },
     /// Puts the release together in target/dist, with a manifest of identities and checksums, and checks it
     Dist {
-        /// The program and the graph flavour as tests use them, to see that everything is there; not for a release
+        /// The program as tests use it, to see that everything is there; not for a release
         #[arg(long)]
         quick: bool,
         /// Builds nothing: checks this folder against its manifest
@@ -94,11 +87,11 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Bench { fast_core, quick, edge } => {
-            let options = bench::BenchOptions { fast_core, quick };
+        Command::Bench { quick, edge } => {
+            let options = bench::BenchOptions { quick };
             if edge { bench::edge::bench(options) } else { bench::bench(options) }
         }
-        Command::Build { ship } => core::build(core::BuildOptions { ship, fault: true }),
+        Command::Build => core::build(core::BuildOptions { fault: true }),
         Command::Conformance { write } => conformance::conformance(write),
         Command::Dist { verify: Some(folder), .. } => dist::verify(&folder),
         Command::Dist { quick, verify: None } => dist::dist(dist::DistOptions { quick }),

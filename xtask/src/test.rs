@@ -9,15 +9,20 @@ use crate::setup::{cargo, python, run, say, target};
 /// Builds the core, then runs every suite; the first that fails ends the run.
 pub(crate) fn test() -> Result<()> {
     crate::conformance::start()?;
-    crate::core::build(crate::core::BuildOptions { fault: true, ..Default::default() })?;
+    crate::core::build(crate::core::BuildOptions { fault: true })?;
     // Programs carry them, so they come first.
     crate::shells::build()?;
+
+    say("the node tests of the onnx package");
+    let cases = target().join("onnx/backend");
+    run(Command::new(python("tests/onnx/requirements.txt")?).arg("tests/onnx/backend.py").arg(&cases))?;
 
     say("Rust: every crate natively, the core through wasmtime");
     run(cargo()
         .args(["test", "--workspace", "--all-features"])
         .args(["--exclude", "lockgate-policy-guest", "--exclude", "lockgate-inference-guest"])
         .env("LOCKGATE_CORE_DIR", crate::core::directory())
+        .env("LOCKGATE_ONNX_CASES", &cases)
         .env("LOCKGATE_SHELLS_DIR", crate::shells::directory()))?;
 
     crate::js::test()?;

@@ -9,6 +9,7 @@ pub mod flat;
 
 use lockgate_abi::{ErrorCode, Failure};
 use lockgate_inference::{LoadError, Model, PredictError, Prediction};
+#[cfg(feature = "graph")]
 use lockgate_package::plan::graph::GraphPlanError;
 use lockgate_package::plan::tabular::TabularPlanError;
 use lockgate_package::{AlignedBytes, PackageError, TensorView};
@@ -28,10 +29,13 @@ fn load(bytes: AlignedBytes) -> Result<Model, Failure> {
 fn load_code(error: &LoadError) -> ErrorCode {
     match error {
         LoadError::Package(PackageError::Envelope(error)) => error.into(),
-        LoadError::Package(
-            PackageError::TabularPlan(TabularPlanError::NewerVersion { .. })
-            | PackageError::GraphPlan(GraphPlanError::NewerVersion { .. }),
-        ) => ErrorCode::UnsupportedVersion,
+        LoadError::Package(PackageError::TabularPlan(TabularPlanError::NewerVersion { .. })) => {
+            ErrorCode::UnsupportedVersion
+        }
+        #[cfg(feature = "graph")]
+        LoadError::Package(PackageError::GraphPlan(GraphPlanError::OtherVersion { .. })) => {
+            ErrorCode::UnsupportedVersion
+        }
         LoadError::UnsupportedPlan { .. } => ErrorCode::UnsupportedPlan,
         _ => ErrorCode::MalformedContent,
     }

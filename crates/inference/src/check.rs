@@ -73,7 +73,7 @@ impl Checker {
                 format!("the model has no input `{}`; its inputs are {}", unknown.name, names(specs));
             return Err(invalid(message, "leave it out, or check its name"));
         }
-        let rows = rows(&inputs)?;
+        let rows = rows(specs, &inputs)?;
         let mut out_of_range = Vec::new();
         for ((spec, tensor), ranges) in specs.iter().zip(&inputs).zip(&self.ranges) {
             if !manifest.accepts_missing {
@@ -131,14 +131,17 @@ fn check_form(spec: &TensorSpec, tensor: &TensorView<'_>) -> Result<(), PredictE
     Ok(())
 }
 
-/// The common length of the leading dimension.
-fn rows(inputs: &[TensorView<'_>]) -> Result<usize, PredictError> {
+/// The common length of the leading dimension. An input whose leading dimension is the same in every request counts only where no input's
+/// is free.
+fn rows(specs: &[TensorSpec], inputs: &[TensorView<'_>]) -> Result<usize, PredictError> {
     let length = |tensor: &TensorView<'_>| {
         tensor.shape.first().and_then(|&rows| usize::try_from(rows).ok()).unwrap_or(1)
     };
-    let rows = inputs.first().map_or(0, length);
-    if let (Some(first), Some(other)) = (inputs.first(), inputs.iter().find(|tensor| length(tensor) != rows))
-    {
+    let mut free =
+        specs.iter().zip(inputs).filter(|(spec, _)| spec.shape.first() == Some(&-1)).map(|(_, input)| input);
+    let Some(first) = free.next() else { return Ok(inputs.first().map_or(0, length)) };
+    let rows = length(first);
+    if let Some(other) = free.find(|tensor| length(tensor) != rows) {
         let message = format!(
             "input `{}` has {rows} rows and input `{}` has {}; expected as many in each",
             first.name,

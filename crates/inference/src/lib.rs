@@ -3,7 +3,7 @@
 //! [`Model`] is the one type that callers see. It opens a package, checks its plan once so that running it can neither leave
 //! an array nor loop, checks each request against the signature, and hands it to the engine that the plan is written for:
 //! `tabular` (trees, linear models, small networks) or, with the feature `graph`, `graph` (recurrent networks and general
-//! graphs on tract-core). Equal requests give equal bits on every target.
+//! graphs). Equal requests give equal bits on every target.
 //!
 //! This crate knows nothing of ONNX, files, threads or clocks.
 

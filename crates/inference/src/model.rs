@@ -102,7 +102,7 @@ impl Model {
                 request.rows,
             )?,
             #[cfg(feature = "graph")]
-            Loaded::Graph(model) => model.run(&request.inputs)?,
+            Loaded::Graph(model) => model.run(&self.package.manifest().signature, &request.inputs)?,
         };
         Ok(Prediction { outputs, out_of_range: request.out_of_range })
     }

@@ -1,4 +1,5 @@
 use crate::packed::Packed as _;
+#[cfg(feature = "graph")]
 use crate::plan::graph::{GraphPlan, GraphPlanError};
 use crate::plan::tabular::{TabularPlan, TabularPlanError};
 use crate::{
@@ -32,6 +33,7 @@ pub enum PackageError {
     #[error(transparent)]
     TabularPlan(#[from] TabularPlanError),
     /// The graph plan cannot be used.
+    #[cfg(feature = "graph")]
     #[error(transparent)]
     GraphPlan(#[from] GraphPlanError),
 }
@@ -65,6 +67,7 @@ impl Package {
     ///
     /// # Errors
     /// A plan that does not check, or a header that is too long.
+    #[cfg(feature = "graph")]
     pub fn seal_graph(
         manifest: &Manifest,
         plan: &GraphPlan,
@@ -105,6 +108,7 @@ impl Package {
     ///
     /// # Errors
     /// A plan of another engine, a newer version, or one that does not check.
+    #[cfg(feature = "graph")]
     pub fn graph_plan(&self) -> Result<GraphPlan, PackageError> {
         if self.manifest.engine != Engine::Graph {
             return Err(PackageError::Manifest { problem: "names another engine than `graph`".to_owned() });

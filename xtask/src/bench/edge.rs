@@ -77,7 +77,7 @@ struct Memory {
 
 /// Measures, and writes the results and the section.
 pub(crate) fn bench(options: BenchOptions) -> Result<()> {
-    crate::core::build(crate::core::BuildOptions { ship: !options.fast_core, fault: false })?;
+    crate::core::build(crate::core::BuildOptions { fault: false })?;
     crate::worker::build(WorkerOptions::default())?;
     say("building the lockgate program");
     run(cargo().args(["build", "--package", "lockgate-server"]))?;

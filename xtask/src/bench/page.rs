@@ -347,8 +347,7 @@ impl Page<'_> {
         writeln!(
             out,
             "## Run it again\n\n`cargo xtask bench` sets up what is missing (Python 3.11 and Node 20 with npm must be there), builds the core as it \
-             ships, measures, and rewrites the results and this page. The graph flavour takes many minutes to compile that way; \
-             `--fast-core` builds it as the tests do. `--quick` takes a few short turns and writes to `target/bench` only. `--edge` measures the Worker instead, and rewrites its section alone."
+             ships, measures, and rewrites the results and this page. `--quick` takes a few short turns and writes to `target/bench` only. `--edge` measures the Worker instead, and rewrites its section alone."
         )?;
         Ok(())
     }

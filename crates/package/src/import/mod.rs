@@ -11,13 +11,13 @@ mod error;
 pub mod graph;
 pub mod onnx;
 pub mod operators;
+mod pb;
 mod source;
 mod tabular;
 
 pub use error::{ImportError, ManifestProblem, Refusal};
 pub use source::{FeatureSource, ManifestSource, Scalar};
 
-use crate::plan::graph::GraphPlan;
 use crate::{Digest, Engine, Manifest, Package, Signature};
 
 use graph::ImportedGraph;
@@ -70,7 +70,7 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
     let (name, version) = identity(source, options, &mut problems);
     let imported = match tabular::import_tabular(&model, source.features.len()) {
         Ok(tabular) => Imported::Tabular(tabular),
-        Err(from_tabular) => match graph::import_graph(&model) {
+        Err(from_tabular) => match graph::import_graph(&model, limits) {
             Ok(graph) => Imported::Graph(graph),
             Err(from_graph) => {
                 let refusals = more_helpful(&model, from_tabular, from_graph);
@@ -78,7 +78,7 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
             }
         },
     };
-    let signature = imported.signature()?;
+    let signature = imported.signature();
     let (operations_per_row, memory_per_row) = imported.cost();
     within("the number of operations per row", operations_per_row, limits.operations_per_row)?;
     within("the working memory per row in bytes", memory_per_row, limits.memory_per_row)?;
@@ -127,18 +127,12 @@ impl Imported {
         }
     }
 
-    fn signature(&self) -> Result<Signature, ImportError> {
+    fn signature(&self) -> Signature {
         match self {
             Self::Tabular(model) => {
-                Ok(Signature { inputs: model.inputs.clone(), outputs: model.outputs.clone() })
+                Signature { inputs: model.inputs.clone(), outputs: model.outputs.clone() }
             }
-            Self::Graph(model) => {
-                let plan: &GraphPlan = &model.plan;
-                let outputs = plan
-                    .output_specs()
-                    .map_err(|error| ImportError::Package { problem: error.to_string() })?;
-                Ok(Signature { inputs: plan.input_specs(), outputs })
-            }
+            Self::Graph(model) => Signature { inputs: model.inputs.clone(), outputs: model.outputs.clone() },
         }
     }
 
@@ -192,7 +186,7 @@ fn labels(
     let given: Vec<String> = source.labels.iter().map(|label| label.0.clone()).collect();
     let known = match imported {
         Imported::Tabular(model) => model.classes.as_slice(),
-        Imported::Graph(_) => &[],
+        Imported::Graph(model) => model.classes.as_slice(),
     };
     if given.is_empty() {
         return known.iter().map(ToString::to_string).collect();
@@ -259,7 +253,7 @@ fn check_features(
 fn more_helpful(model: &OnnxModel, tabular: Vec<Refusal>, graph: Vec<Refusal>) -> Vec<Refusal> {
     let is_tabular = model.nodes.iter().any(|node| node.domain == "ai.onnx.ml");
     let known_to_graph =
-        graph.iter().any(|refusal| graph::operators().any(|known| known == refusal.operator));
+        graph.iter().any(|refusal| graph::operators().any(|known| known.name == refusal.operator));
     let fewer = tabular.len() < graph.len() || (tabular.len() == graph.len() && !known_to_graph);
     if is_tabular || fewer { tabular } else { graph }
 }

@@ -5,10 +5,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockgate_onnx::{Kind, Tensor};
 use prost::Message as _;
-use tract_onnx::pb;
 
-use super::{ImportError, ImportLimits, Refusal};
+use super::{ImportError, ImportLimits, Refusal, pb};
 
 /// A checked ONNX model.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,8 +90,8 @@ pub enum ConstantData {
     Int64(Vec<i64>),
     Bool(Vec<bool>),
     String(Vec<String>),
-    /// An element type that no operator here reads; refused where a node wants it.
-    Other(ElementType),
+    /// One of the kinds that only the graph engine knows.
+    Other(Tensor),
 }
 
 /// One node.
@@ -109,7 +109,7 @@ pub struct Node {
     pub inputs: Vec<String>,
     /// The values it writes; an omitted optional output is empty.
     pub outputs: Vec<String>,
-    attributes: BTreeMap<String, pb::AttributeProto>,
+    pub(super) attributes: BTreeMap<String, pb::AttributeProto>,
 }
 
 impl OnnxModel {
@@ -285,7 +285,7 @@ impl<'n> Attributes<'n> {
         self.read.borrow_mut().insert(name.to_owned());
         let attribute = self.node.attributes.get(name)?;
         if attribute.r#type() != wanted {
-            let found = attribute.r#type().as_str_name();
+            let found = attribute.r#type().name();
             self.refuse(name, format!("expected {words}, found {found}"), "export the model again");
             return None;
         }
@@ -321,7 +321,24 @@ impl Constant {
             ConstantData::Int64(_) => ElementType::Int64,
             ConstantData::Bool(_) => ElementType::Bool,
             ConstantData::String(_) => ElementType::String,
-            ConstantData::Other(element) => *element,
+            ConstantData::Other(tensor) => ElementType::from_onnx(i64::from(tensor.kind() as u8)),
+        }
+    }
+
+    /// The same as a tensor.
+    ///
+    /// # Errors
+    /// Another number of elements than the shape asks for.
+    pub fn tensor(&self) -> Result<Tensor, lockgate_onnx::Problem> {
+        let shape = self.shape.as_slice();
+        match &self.data {
+            ConstantData::Float(all) => Tensor::of(shape, all.clone()),
+            ConstantData::Double(all) => Tensor::of(shape, all.clone()),
+            ConstantData::Int32(all) => Tensor::of(shape, all.clone()),
+            ConstantData::Int64(all) => Tensor::of(shape, all.clone()),
+            ConstantData::Bool(all) => Tensor::of(shape, all.clone()),
+            ConstantData::String(all) => Tensor::of(shape, all.clone()),
+            ConstantData::Other(tensor) => tensor.reshaped(shape),
         }
     }
 
@@ -345,24 +362,44 @@ impl Constant {
 
 impl ElementType {
     fn from_number(number: i32) -> Self {
-        use pb::tensor_proto::DataType;
-        match DataType::try_from(number) {
-            Ok(DataType::Float) => Self::Float,
-            Ok(DataType::Double) => Self::Double,
-            Ok(DataType::Float16) => Self::Float16,
-            Ok(DataType::Bfloat16) => Self::Bfloat16,
-            Ok(DataType::Int8) => Self::Int8,
-            Ok(DataType::Int16) => Self::Int16,
-            Ok(DataType::Int32) => Self::Int32,
-            Ok(DataType::Int64) => Self::Int64,
-            Ok(DataType::Uint8) => Self::Uint8,
-            Ok(DataType::Uint16) => Self::Uint16,
-            Ok(DataType::Uint32) => Self::Uint32,
-            Ok(DataType::Uint64) => Self::Uint64,
-            Ok(DataType::Bool) => Self::Bool,
-            Ok(DataType::String) => Self::String,
+        match Kind::from_number(i64::from(number)) {
+            Some(Kind::F32) => Self::Float,
+            Some(Kind::F64) => Self::Double,
+            Some(Kind::F16) => Self::Float16,
+            Some(Kind::Bf16) => Self::Bfloat16,
+            Some(Kind::I8) => Self::Int8,
+            Some(Kind::I16) => Self::Int16,
+            Some(Kind::I32) => Self::Int32,
+            Some(Kind::I64) => Self::Int64,
+            Some(Kind::U8) => Self::Uint8,
+            Some(Kind::U16) => Self::Uint16,
+            Some(Kind::U32) => Self::Uint32,
+            Some(Kind::U64) => Self::Uint64,
+            Some(Kind::Bool) => Self::Bool,
+            Some(Kind::Text) => Self::String,
             _ => Self::Other(number),
         }
+    }
+
+    /// The kind of a tensor's elements; none for those that no operator takes.
+    pub fn kind(self) -> Option<Kind> {
+        Some(match self {
+            Self::Float => Kind::F32,
+            Self::Double => Kind::F64,
+            Self::Float16 => Kind::F16,
+            Self::Bfloat16 => Kind::Bf16,
+            Self::Int8 => Kind::I8,
+            Self::Int16 => Kind::I16,
+            Self::Int32 => Kind::I32,
+            Self::Int64 => Kind::I64,
+            Self::Uint8 => Kind::U8,
+            Self::Uint16 => Kind::U16,
+            Self::Uint32 => Kind::U32,
+            Self::Uint64 => Kind::U64,
+            Self::Bool => Kind::Bool,
+            Self::String => Kind::Text,
+            Self::Other(number) => return Kind::from_number(i64::from(number)),
+        })
     }
 
     /// The element type with this number in the format, as in the `to` attribute of `Cast`.
@@ -597,7 +634,12 @@ impl Names {
     }
 }
 
-fn node(proto: &pb::NodeProto, name: String, domain: String, opset: i64) -> Result<Node, ImportError> {
+pub(super) fn node(
+    proto: &pb::NodeProto,
+    name: String,
+    domain: String,
+    opset: i64,
+) -> Result<Node, ImportError> {
     let mut attributes = BTreeMap::new();
     for attribute in &proto.attribute {
         if !attribute.ref_attr_name.is_empty() {
@@ -648,7 +690,7 @@ fn guessed_type(attribute: &pb::AttributeProto) -> pb::attribute_proto::Attribut
 }
 
 /// The tensor of a `Constant` node, in whichever attribute it is.
-fn plain_constant(node: &Node) -> Result<Option<Constant>, ImportError> {
+pub(super) fn plain_constant(node: &Node) -> Result<Option<Constant>, ImportError> {
     if node.operator != "Constant" || node.domain != "ai.onnx" || node.attributes.len() != 1 {
         return Ok(None);
     }
@@ -672,18 +714,25 @@ fn plain_constant(node: &Node) -> Result<Option<Constant>, ImportError> {
         }
         "value_floats" => ConstantData::Float(attribute.floats.clone()),
         "value_ints" => ConstantData::Int64(attribute.ints.clone()),
+        "value_string" => {
+            let text = String::from_utf8_lossy(&attribute.s).into_owned();
+            return Ok(Some(Constant { shape: vec![], data: ConstantData::String(vec![text]) }));
+        }
+        "value_strings" => ConstantData::String(
+            attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
+        ),
         _ => return Ok(None),
     };
-    let len = attribute.floats.len().max(attribute.ints.len());
+    let len = attribute.floats.len().max(attribute.ints.len()).max(attribute.strings.len());
     Ok(Some(Constant { shape: vec![len], data }))
 }
 
-fn is_external(tensor: &pb::TensorProto) -> bool {
+pub(super) fn is_external(tensor: &pb::TensorProto) -> bool {
     tensor.data_location.is_some_and(|location| location != 0) || !tensor.external_data.is_empty()
 }
 
 /// A tensor's elements, from whichever field holds them; their number must be what the shape asks for.
-fn constant(tensor: &pb::TensorProto) -> Result<Constant, String> {
+pub(super) fn constant(tensor: &pb::TensorProto) -> Result<Constant, String> {
     if is_external(tensor) {
         return Err("its data lie in another file".to_owned());
     }
@@ -716,7 +765,10 @@ fn constant(tensor: &pb::TensorProto) -> Result<Constant, String> {
             let texts = tensor.string_data.iter().map(|bytes| String::from_utf8(bytes.clone()));
             ConstantData::String(texts.collect::<Result<_, _>>().map_err(|_| "a text is not UTF-8")?)
         }
-        other => return Ok(Constant { shape, data: ConstantData::Other(other) }),
+        other => {
+            let data = ConstantData::Other(other_kind(other, tensor, &shape)?);
+            return Ok(Constant { shape, data });
+        }
     };
     let found = match &data {
         ConstantData::Float(values) => values.len(),
@@ -725,12 +777,43 @@ fn constant(tensor: &pb::TensorProto) -> Result<Constant, String> {
         ConstantData::Int64(values) => values.len(),
         ConstantData::Bool(values) => values.len(),
         ConstantData::String(values) => values.len(),
-        ConstantData::Other(_) => count,
+        ConstantData::Other(tensor) => tensor.len(),
     };
     if found != count {
         return Err(format!("its shape {shape:?} asks for {count} elements, {found} are there"));
     }
     Ok(Constant { shape, data })
+}
+
+/// The elements of a kind that has no field of its own in the format.
+fn other_kind(element: ElementType, tensor: &pb::TensorProto, shape: &[usize]) -> Result<Tensor, String> {
+    let kind = element.kind().ok_or_else(|| format!("its elements are {element}"))?;
+    let count: usize = shape.iter().product();
+    let raw = &tensor.raw_data;
+    // Kinds of 4 and 2 bits lie several in a byte, the first in the lowest bits.
+    let per_byte = match kind {
+        Kind::U4 | Kind::I4 | Kind::F4E2M1 => 2,
+        Kind::U2 | Kind::I2 => 4,
+        _ => 1,
+    };
+    let unpack = |bytes: &[u8]| -> Vec<u8> {
+        let bits = 8 / per_byte;
+        let mask = u8::MAX >> (8 - bits);
+        let parts = bytes.iter().flat_map(|byte| (0..per_byte).map(move |part| byte >> (bits * part) & mask));
+        parts.take(count).collect()
+    };
+    let bytes: Vec<u8> = if !raw.is_empty() {
+        if per_byte > 1 { unpack(raw) } else { raw.clone() }
+    } else if kind == Kind::U64 || kind == Kind::U32 {
+        let size = kind.size();
+        tensor.uint64_data.iter().flat_map(|number| number.to_le_bytes().into_iter().take(size)).collect()
+    } else if per_byte > 1 {
+        unpack(&tensor.int32_data.iter().map(|number| *number as u8).collect::<Vec<_>>())
+    } else {
+        let size = kind.size();
+        tensor.int32_data.iter().flat_map(|number| number.to_le_bytes().into_iter().take(size)).collect()
+    };
+    Tensor::from_bytes(kind, shape, &bytes).map_err(|problem| problem.to_string())
 }
 
 fn elements<T: Copy, const N: usize>(
@@ -774,7 +857,7 @@ fn value_info(proto: &pb::ValueInfoProto) -> Result<ValueInfo, ImportError> {
     Ok(ValueInfo { name, element: Some(ElementType::from_number(tensor.elem_type)), shape })
 }
 
-fn domain_name(domain: &str) -> &str {
+pub(super) fn domain_name(domain: &str) -> &str {
     if domain.is_empty() { "ai.onnx" } else { domain }
 }
 

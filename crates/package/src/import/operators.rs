@@ -4,10 +4,21 @@ use crate::Engine;
 
 use super::onnx::Node;
 use super::tabular::{Lower, classic, dense, trees};
+use super::{Refusal, about_graph};
 
 /// The newest operator sets whose meaning the importer knows, by domain. A model that uses a newer one is refused,
 /// because an operator may have changed.
-pub const NEWEST_OPSETS: [(&str, i64); 2] = [("ai.onnx", 25), ("ai.onnx.ml", 5)];
+pub const NEWEST_OPSETS: [(&str, i64); 2] = [("ai.onnx", 28), ("ai.onnx.ml", 5)];
+
+/// The refusal of an operator set that is newer than the newest one known.
+pub(super) fn newer_opset(domain: &str, version: i64, newest: i64) -> Refusal {
+    about_graph(
+        format!(
+            "the model uses {domain} opset {version}, which is newer than {newest}, the newest one known"
+        ),
+        "export with an older target_opset",
+    )
+}
 
 /// One operator and how much of it is supported.
 #[derive(Clone, Copy)]
@@ -46,7 +57,7 @@ const fn core(
         operator,
         domain: "ai.onnx",
         since,
-        until: 25,
+        until: 28,
         attributes,
         engine: Engine::Tabular,
         limits,
@@ -261,19 +272,13 @@ pub(super) fn support(node: &Node) -> Option<&'static OperatorSupport> {
 /// What to do about an operator that is not in the table.
 pub(super) fn hint(operator: &str) -> &'static str {
     match operator {
-        "StringSplit" | "StringNormalizer" | "Tokenizer" | "TfIdfVectorizer" | "StringConcat"
-        | "RegexFullMatch" => "turn text into numbers before the model, and export the model from there on",
-        "OneHotEncoder" | "LabelEncoder" | "CategoryMapper" | "DictVectorizer" => {
-            "encode categories before the model, and export the model from there on"
+        "CastMap" | "DictVectorizer" => "give the columns as tensors, and export the model from there on",
+        "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike" | "Bernoulli"
+        | "Multinomial" => "export the model for inference: it may not draw random numbers",
+        "ImageDecoder" => "decode images before the request is sent",
+        operator if operator.starts_with("Sequence") || operator.starts_with("Optional") => {
+            "export without sequences and optional values; tensors with one more axis hold the same"
         }
-        "TreeEnsemble" => {
-            "export with target_opset={\"\": 15, \"ai.onnx.ml\": 3}, which writes TreeEnsembleClassifier or -Regressor"
-        }
-        "SVMClassifier" | "SVMRegressor" => "use LinearSVC, a linear model or a tree ensemble",
-        "Scan" | "Loop" | "If" => {
-            "export a model without control flow, such as a linear model, a tree ensemble or a network"
-        }
-        "NonMaxSuppression" | "TopK" => "leave post-processing out of the exported model",
         _ => {
             "export the part of the model that uses supported operators; the reference page of operators lists them"
         }

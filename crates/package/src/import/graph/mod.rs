@@ -1,28 +1,26 @@
 //! From a checked ONNX graph to a [`GraphPlan`].
 //!
-//! Nodes are taken in order. What depends on no request (weights that are reshaped, arithmetic on shapes) is computed here; the
-//! rest becomes plan nodes, with shapes known up to the free dimensions. Every attribute is read or refused. A node that cannot be
-//! imported leaves its results unknown, and nodes that read unknown values are passed over, so that one run shows every
-//! operator there is to change, each once.
+//! Nodes are taken in order, those alone that an output depends on. What depends on no request is computed here, with the operators that
+//! the engine runs. What a request's shapes lead to is learnt by running the plan: on one row and on two, to see which dimensions
+//! follow the batch, and on one row with everything free as long as it may be, to see what a row costs at most.
 
-mod builder;
-mod literal;
-mod nn;
-mod recurrent;
-mod shape;
+mod body;
+mod probe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Refusal;
-use super::onnx::{Attributes, Dimension, ElementType, Node, OnnxModel};
-use crate::Datatype;
-use crate::plan::graph::{Cost, Dim, Fact, GraphPlan};
+use lockgate_onnx::graph::NodeProblem;
+use lockgate_onnx::{Meter, Node, Problem, Source, Tensor, operator};
 
-use builder::{Builder, Value};
-use literal::Literal;
+use super::onnx::{self, Dimension, ElementType, OnnxModel};
+use super::operators::{NEWEST_OPSETS, newer_opset};
+use super::tabular::Label;
+use super::{ImportLimits, Refusal, about_graph};
+use crate::TensorSpec;
+use crate::plan::graph::{Array, GraphPlan};
 
-/// The operator sets of `ai.onnx` whose meaning the importer knows.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=25;
+/// The most bytes and operations of a constant that is computed ahead; a small file must not ask for all memory.
+const FOLDING: (u64, u64) = (1 << 28, 1 << 32);
 
 /// A graph model, ready to be sealed into a package.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,396 +29,351 @@ pub struct ImportedGraph {
     pub plan: GraphPlan,
     /// The bytes of the plan's arrays, in their order.
     pub arrays: Vec<Vec<u8>>,
+    /// What a request brings.
+    pub inputs: Vec<TensorSpec>,
+    /// What an answer holds.
+    pub outputs: Vec<TensorSpec>,
+    /// The classes that a `ZipMap` names, in the order of the scores.
+    pub(super) classes: Vec<Label>,
     /// What one row costs at most.
     pub cost: Cost,
 }
 
-/// Imports a graph of `ai.onnx` operators.
+/// What one row costs, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Multiplications, comparisons and the like.
+    pub operations: u64,
+    /// Bytes of the values in between.
+    pub memory: u64,
+}
+
+/// The operators that the graph engine has, by domain and name.
+pub fn operators() -> impl Iterator<Item = &'static lockgate_onnx::Operator> {
+    operator::operators()
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    /// The array with this index.
+    Constant(usize),
+    /// A value of the plan.
+    Computed(u32),
+}
+
+/// A plan while it grows.
+#[derive(Default)]
+struct Builder {
+    arrays: Vec<Tensor>,
+    /// The values that arrays have where nodes read them.
+    constants: BTreeMap<usize, u32>,
+    nodes: Vec<Node>,
+    next: u32,
+    classes: Vec<Label>,
+}
+
+/// Imports a graph of operators.
 ///
 /// # Errors
 /// Everything that cannot be imported, in the order of the nodes.
-pub fn import_graph(model: &OnnxModel) -> Result<ImportedGraph, Vec<Refusal>> {
-    let mut builder = Builder::default();
-    let mut values: BTreeMap<&str, Value> = BTreeMap::new();
+pub fn import_graph(model: &OnnxModel, limits: &ImportLimits) -> Result<ImportedGraph, Vec<Refusal>> {
     let mut refusals = Vec::new();
-    let symbols = inputs(model, &mut builder, &mut values, &mut refusals);
-    for (name, constant) in &model.initializers {
-        let value =
-            Literal::from_onnx(constant).map_or(Value::Unsupported(constant.element()), Value::constant);
-        values.insert(name, value);
-    }
+    let mut builder = Builder::default();
+    let mut values = BTreeMap::new();
+    let free = inputs(model, &mut builder, &mut values, &mut refusals);
+    let wanted = wanted(model);
     for node in &model.nodes {
-        match import_node(node, &values, &mut builder) {
-            Ok(results) => {
-                for (name, value) in node.outputs.iter().zip(results) {
-                    values.insert(name, value);
-                }
-            }
-            Err(more) => {
-                refusals.extend(more);
-            }
+        if !node.outputs.iter().any(|output| wanted.contains(output.as_str())) {
+            continue;
+        }
+        if let Err(refusal) = builder.node(model, node, &wanted, &mut values) {
+            refusals.extend(refusal);
+        }
+    }
+    for (domain, newest) in NEWEST_OPSETS {
+        if let Some(&version) = model.opsets.get(domain).filter(|&&version| version > newest) {
+            refusals.push(newer_opset(domain, version, newest));
         }
     }
     let mut outputs = Vec::new();
     for output in &model.outputs {
-        match values.get(output.name.as_str()).map(|value| builder.place(&output.name, value)) {
-            Some(Ok(place)) => outputs.push((output.name.clone(), place)),
-            Some(Err(message)) => refusals.push(about_graph(
-                format!("output `{}`: {message}", output.name),
-                "give outputs that depend on the inputs and have a datatype that a request can hold",
-            )),
-            None if refusals.is_empty() => refusals.push(about_graph(
-                format!("output `{}` is computed by no node", output.name),
-                "export the model again",
-            )),
-            None => {}
+        match values.get(output.name.as_str()) {
+            Some(&value) => outputs.push(builder.place(value)),
+            None => match model.constant(&output.name).map(onnx::Constant::tensor) {
+                Some(Ok(tensor)) => {
+                    let value = builder.constant(tensor);
+                    outputs.push(builder.place(value));
+                }
+                _ if refusals.is_empty() => refusals.push(about_graph(
+                    format!("output `{}` is computed by no node", output.name),
+                    "export the model again",
+                )),
+                _ => {}
+            },
         }
     }
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let finished = builder.finish(symbols, outputs).and_then(|(plan, arrays)| {
-        let cost = plan.cost_per_row().map_err(|error| error.to_string())?;
-        Ok(ImportedGraph { plan, arrays, cost })
-    });
-    finished.map_err(|problem| {
-        vec![about_graph(problem, "report this file: the importer wrote a plan that it cannot read")]
+    let Builder { arrays, constants, nodes, classes, .. } = builder;
+    // Arrays that only folded nodes read are left out.
+    let used: Vec<(usize, u32)> = constants.into_iter().collect();
+    let mut bodies = BTreeSet::new();
+    nodes.iter().for_each(|node| body::arrays_of(node, &mut bodies));
+    let kept: Vec<usize> = (0..arrays.len())
+        .filter(|index| used.iter().any(|(have, _)| have == index) || bodies.contains(index))
+        .collect();
+    let position =
+        |index: usize| kept.iter().position(|have| *have == index).and_then(|at| u32::try_from(at).ok());
+    let source = Source {
+        inputs: u32::try_from(model.inputs.len()).unwrap_or(u32::MAX),
+        constants: used.iter().filter_map(|(index, value)| Some((*value, position(*index)?))).collect(),
+        nodes: nodes.into_iter().map(|node| body::renumbered(node, &position)).collect(),
+        outputs,
+    };
+    let arrays: Vec<Tensor> = kept.iter().filter_map(|index| arrays.get(*index).cloned()).collect();
+    let probed = probe::probe(model, &source, &arrays, &free, limits).map_err(|refusal| vec![refusal])?;
+    let declared = arrays.iter().map(|array| Array { kind: array.kind(), shape: array.shape().to_vec() });
+    let kinds = model.inputs.iter().filter_map(|input| input.element.and_then(ElementType::kind)).collect();
+    let plan = GraphPlan::new(kinds, free, declared.collect(), source);
+    let bytes = arrays.iter().map(Tensor::to_bytes).collect();
+    Ok(ImportedGraph {
+        plan,
+        arrays: bytes,
+        inputs: probed.inputs,
+        outputs: probed.outputs,
+        classes,
+        cost: probed.cost,
     })
 }
 
-/// Whether the graph engine has this operator of `ai.onnx`.
-pub fn is_supported(operator: &str) -> bool {
-    handler(operator).is_some()
-}
-
-/// The operators of `ai.onnx` that the graph engine has, by name.
-pub fn operators() -> impl Iterator<Item = &'static str> {
-    OPERATORS.iter().map(|(name, _)| *name)
-}
-
-/// What a handler is given: the node, its operands, and the plan so far.
-struct Context<'a> {
-    node: &'a Node,
-    attributes: &'a Attributes<'a>,
-    operands: Vec<Option<Value>>,
-    builder: &'a mut Builder,
-}
-
-type Handler = fn(&mut Context<'_>) -> Result<Vec<Value>, Box<Refusal>>;
-
-/// Every operator of the graph engine, by name.
-const OPERATORS: &[(&str, Handler)] = &[
-    ("Abs", nn::unary),
-    ("Add", nn::binary),
-    ("ArgMax", nn::arg_extreme),
-    ("ArgMin", nn::arg_extreme),
-    ("AveragePool", nn::pool),
-    ("BatchNormalization", nn::batch_normalization),
-    ("Cast", shape::cast),
-    ("Ceil", nn::unary),
-    ("Clip", nn::clip),
-    ("Concat", shape::concat),
-    ("ConstantOfShape", shape::constant_of_shape),
-    ("Conv", nn::conv),
-    ("Div", nn::binary),
-    ("Dropout", shape::dropout),
-    ("Elu", nn::unary),
-    ("Equal", shape::equal),
-    ("Erf", nn::unary),
-    ("Exp", nn::unary),
-    ("Expand", shape::expand),
-    ("Flatten", shape::flatten),
-    ("Floor", nn::unary),
-    ("Gather", shape::gather),
-    ("Gelu", nn::unary),
-    ("Gemm", nn::gemm),
-    ("GlobalAveragePool", nn::global_pool),
-    ("GlobalMaxPool", nn::global_pool),
-    ("GRU", recurrent::recurrent),
-    ("HardSigmoid", nn::unary),
-    ("HardSwish", nn::unary),
-    ("Identity", shape::identity),
-    ("LayerNormalization", nn::layer_normalization),
-    ("LeakyRelu", nn::unary),
-    ("Log", nn::unary),
-    ("LogSoftmax", nn::softmax),
-    ("LSTM", recurrent::recurrent),
-    ("MatMul", nn::mat_mul),
-    ("Max", nn::variadic),
-    ("MaxPool", nn::pool),
-    ("Mean", nn::variadic),
-    ("Min", nn::variadic),
-    ("Mish", nn::unary),
-    ("Mul", nn::binary),
-    ("Neg", nn::unary),
-    ("Pad", shape::pad),
-    ("Pow", nn::binary),
-    ("Reciprocal", nn::unary),
-    ("ReduceL1", nn::reduce),
-    ("ReduceL2", nn::reduce),
-    ("ReduceMax", nn::reduce),
-    ("ReduceMean", nn::reduce),
-    ("ReduceMin", nn::reduce),
-    ("ReduceProd", nn::reduce),
-    ("ReduceSum", nn::reduce),
-    ("ReduceSumSquare", nn::reduce),
-    ("Relu", nn::unary),
-    ("Reshape", shape::reshape),
-    ("RNN", recurrent::recurrent),
-    ("Selu", nn::unary),
-    ("Shape", shape::shape),
-    ("Sigmoid", nn::unary),
-    ("Slice", shape::slice),
-    ("Softmax", nn::softmax),
-    ("Softplus", nn::unary),
-    ("Softsign", nn::unary),
-    ("Split", shape::split),
-    ("Sqrt", nn::unary),
-    ("Squeeze", shape::squeeze),
-    ("Sub", nn::binary),
-    ("Sum", nn::variadic),
-    ("Tanh", nn::unary),
-    ("Transpose", shape::transpose),
-    ("Unsqueeze", shape::unsqueeze),
-    ("Where", shape::select),
-];
-
-fn handler(operator: &str) -> Option<Handler> {
-    OPERATORS.iter().find(|(name, _)| *name == operator).map(|(_, handler)| *handler)
-}
-
-fn import_node(
-    node: &Node,
-    values: &BTreeMap<&str, Value>,
-    builder: &mut Builder,
-) -> Result<Vec<Value>, Vec<Refusal>> {
-    if node.domain != "ai.onnx" {
-        let hint = if node.domain == "ai.onnx.ml" {
-            "operators of ai.onnx.ml run in models that hold nothing but them and the dense operators around them"
-        } else {
-            "export for the standard operator set"
-        };
-        return Err(vec![node.refusal("the graph engine has no operators of this domain", hint)]);
-    }
-    let Some(handler) = handler(&node.operator) else {
-        return Err(vec![node.refusal("this operator is not supported", unsupported_hint(&node.operator))]);
-    };
-    if !OPSETS.contains(&node.opset) {
-        let (first, last) = (OPSETS.start(), OPSETS.end());
-        return Err(vec![node.refusal(
-            format!("operator sets {first} to {last} are supported"),
-            format!("export with opset {}", node.opset.clamp(*first, 17)),
-        )]);
-    }
-    let mut operands = Vec::with_capacity(node.inputs.len());
-    for index in 0..node.inputs.len() {
-        let operand = match node.input(index).map(|name| (name, values.get(name))) {
-            None => None,
-            // What makes the value unknown has been refused already.
-            Some((_, None)) => return Err(Vec::new()),
-            Some((name, Some(Value::Unsupported(element)))) => {
-                let message = format!("the constant `{name}` is {element}, which is not supported");
-                return Err(vec![node.refusal(message, "export the model with FP32 weights")]);
-            }
-            Some((_, Some(value))) => Some(value.clone()),
-        };
-        operands.push(operand);
-    }
-    let attributes = node.attributes();
-    let mut context = Context { node, attributes: &attributes, operands, builder };
-    let results = handler(&mut context).map_err(|refusal| vec![*refusal])?;
-    let refusals = attributes.finish();
-    if refusals.is_empty() { Ok(results) } else { Err(refusals) }
-}
-
-fn unsupported_hint(operator: &str) -> &'static str {
-    match operator {
-        "Loop" | "Scan" | "If" => {
-            "export without control flow: give the exporter a fixed sequence length, or use the LSTM, GRU or RNN operator"
+/// The names that outputs depend on.
+fn wanted(model: &OnnxModel) -> BTreeSet<&str> {
+    let mut wanted: BTreeSet<&str> = model.outputs.iter().map(|output| output.name.as_str()).collect();
+    for node in model.nodes.iter().rev() {
+        if node.outputs.iter().any(|output| wanted.contains(output.as_str())) {
+            wanted.extend(node.inputs.iter().map(String::as_str));
+            wanted.extend(body::reads(node));
         }
-        "QuantizeLinear" | "DequantizeLinear" | "QLinearMatMul" | "DynamicQuantizeLinear" => {
-            "export the model before quantisation"
-        }
-        "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli"
-        | "Multinomial" => "export the model for inference: it may not draw random numbers",
-        "StringNormalizer" | "TfIdfVectorizer" | "StringSplit" | "RegexFullMatch" => {
-            "do this step before the request is sent"
-        }
-        _ => "build the model from other operators, or do this step before the request is sent",
     }
+    wanted
 }
 
-/// Declares the inputs; gives the names of the free dimensions.
+/// Declares the inputs; gives what their free dimensions are called.
 fn inputs<'m>(
     model: &'m OnnxModel,
     builder: &mut Builder,
     values: &mut BTreeMap<&'m str, Value>,
     refusals: &mut Vec<Refusal>,
-) -> Vec<String> {
+) -> Vec<Vec<Option<String>>> {
     // The leading dimension is the batch whatever it is called; a dimension elsewhere that has its name is the batch too.
-    let leading = model.inputs.iter().filter_map(|input| input.shape.as_ref()?.first());
-    let mut names = leading.filter_map(|dimension| match dimension {
+    let leading = model.inputs.iter().find_map(|input| match input.shape.as_ref()?.first()? {
         Dimension::Named(name) => Some(name.clone()),
         _ => None,
     });
-    let mut symbols = vec![names.next().unwrap_or_else(|| "batch".to_owned())];
+    let batch = leading.unwrap_or_else(|| "batch".to_owned());
+    let mut free = Vec::new();
     for input in &model.inputs {
-        let Some(datatype) = input.element.and_then(datatype) else {
+        let value = builder.value();
+        values.insert(&input.name, Value::Computed(value));
+        let mut refuse = |message: String, hint: &str| {
+            refusals.push(about_graph(format!("input `{}` {message}", input.name), hint));
+        };
+        let kind = input.element.and_then(ElementType::kind);
+        if kind.is_none() {
             let element = input.element.map_or_else(|| "no tensor".to_owned(), |element| element.to_string());
-            refusals.push(about_graph(
-                format!("input `{}` is {element}, which is not supported", input.name),
-                "export with FP32 inputs",
-            ));
-            continue;
-        };
+            refuse(
+                format!("is {element}, which a request cannot hold"),
+                "export with inputs of float, an integer type, bool or string",
+            );
+        }
         let Some(dimensions) = &input.shape else {
-            refusals.push(about_graph(
-                format!("input `{}` does not declare its shape", input.name),
+            refuse(
+                "does not declare its shape".to_owned(),
                 "export with a declared shape, such as [batch, 20, 17]",
-            ));
+            );
             continue;
         };
-        let mut shape = Vec::with_capacity(dimensions.len());
-        for (axis, dimension) in dimensions.iter().enumerate() {
-            shape.push(match dimension {
-                Dimension::Fixed(len) => Dim::Fixed(u64::try_from(*len).unwrap_or(0)),
-                Dimension::Unknown if axis == 0 => Dim::BATCH,
-                Dimension::Unknown => free(format!("{}[{axis}]", input.name), &mut symbols),
-                Dimension::Named(name) => free(name.clone(), &mut symbols),
+        let name = |(axis, dimension): (usize, &Dimension)| match dimension {
+            Dimension::Fixed(_) => None,
+            Dimension::Unknown if axis == 0 => Some(batch.clone()),
+            Dimension::Unknown => Some(format!("{}[{axis}]", input.name)),
+            Dimension::Named(_) if axis == 0 => Some(batch.clone()),
+            Dimension::Named(name) => Some(name.clone()),
+        };
+        free.push(dimensions.iter().enumerate().map(name).collect());
+    }
+    free
+}
+
+impl Builder {
+    fn value(&mut self) -> u32 {
+        let value = self.next;
+        self.next = self.next.saturating_add(1);
+        value
+    }
+
+    fn constant(&mut self, tensor: Tensor) -> Value {
+        self.arrays.push(tensor);
+        Value::Constant(self.arrays.len() - 1)
+    }
+
+    /// The number under which nodes read a value.
+    fn place(&mut self, value: Value) -> u32 {
+        match value {
+            Value::Computed(value) => value,
+            Value::Constant(index) => match self.constants.get(&index) {
+                Some(value) => *value,
+                None => {
+                    let value = self.value();
+                    self.constants.insert(index, value);
+                    value
+                }
+            },
+        }
+    }
+
+    /// Takes a node. Its results stay unknown when it cannot be taken, and nodes that read unknown values are passed over.
+    fn node<'m>(
+        &mut self,
+        model: &'m OnnxModel,
+        node: &'m onnx::Node,
+        wanted: &BTreeSet<&str>,
+        values: &mut BTreeMap<&'m str, Value>,
+    ) -> Result<(), Vec<Refusal>> {
+        if node.operator == "ZipMap" && node.domain == "ai.onnx.ml" {
+            return self.zip_map(node, values);
+        }
+        if operator::find(&node.domain, &node.operator, node.opset).is_none() {
+            let hint = super::operators::hint(&node.operator);
+            return Err(vec![node.refusal("this operator is not supported", hint)]);
+        }
+        let mut operands = Vec::with_capacity(node.inputs.len());
+        for index in 0..node.inputs.len() {
+            operands.push(match node.input(index) {
+                None => None,
+                Some(name) => Some(self.operand(model, node, name, values)?),
             });
         }
-        values.insert(&input.name, builder.input(&input.name, Fact::new(datatype, shape)));
-    }
-    symbols
-}
-
-fn free(name: String, symbols: &mut Vec<String>) -> Dim {
-    let index = symbols.iter().position(|have| *have == name).unwrap_or_else(|| {
-        symbols.push(name);
-        symbols.len() - 1
-    });
-    Dim::Free { symbol: u32::try_from(index).unwrap_or(u32::MAX), times: 1 }
-}
-
-fn datatype(element: ElementType) -> Option<Datatype> {
-    Some(match element {
-        ElementType::Float => Datatype::Fp32,
-        ElementType::Double => Datatype::Fp64,
-        ElementType::Int8 => Datatype::Int8,
-        ElementType::Int16 => Datatype::Int16,
-        ElementType::Int32 => Datatype::Int32,
-        ElementType::Int64 => Datatype::Int64,
-        ElementType::Uint8 => Datatype::Uint8,
-        ElementType::Uint16 => Datatype::Uint16,
-        ElementType::Uint32 => Datatype::Uint32,
-        ElementType::Uint64 => Datatype::Uint64,
-        ElementType::Bool => Datatype::Bool,
-        ElementType::Float16 | ElementType::Bfloat16 | ElementType::String | ElementType::Other(_) => {
-            return None;
+        let (attributes, captured) =
+            body::attributes(node, model, &mut self.arrays).map_err(|refusal| vec![refusal])?;
+        for name in &captured {
+            let known = values.get_key_value(name.as_str()).map(|(name, _)| *name);
+            let name =
+                known.or_else(|| model.initializers.get_key_value(name).map(|(name, _)| name.as_str()));
+            // What makes the value unknown has been refused already.
+            operands.push(Some(self.operand(model, node, name.ok_or_else(Vec::new)?, values)?));
         }
-    })
-}
-
-fn about_graph(message: String, hint: &str) -> Refusal {
-    Refusal { message, hint: hint.to_owned(), ..Refusal::default() }
-}
-
-impl Context<'_> {
-    /// A refusal of the node.
-    fn refuse(&self, message: impl Into<String>, hint: impl Into<String>) -> Box<Refusal> {
-        Box::new(self.node.refusal(message, hint))
-    }
-
-    /// A refusal of one of an attribute's values.
-    fn refuse_attribute(
-        &self,
-        attribute: &str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Box<Refusal> {
-        Box::new(Refusal { attribute: Some(attribute.to_owned()), ..self.node.refusal(message, hint) })
-    }
-
-    /// The operand at `index`, unless it is omitted.
-    fn optional(&self, index: usize) -> Option<&Value> {
-        self.operands.get(index)?.as_ref()
-    }
-
-    /// The operand at `index`.
-    fn operand(&self, index: usize) -> Result<Value, Box<Refusal>> {
-        self.optional(index).cloned().ok_or_else(|| {
-            self.refuse(format!("input {index} is missing"), "check the file with onnx.checker.check_model")
-        })
-    }
-
-    /// The constant at `index`, called `what` in the message.
-    fn constant(&self, index: usize, what: &str) -> Result<std::sync::Arc<Literal>, Box<Refusal>> {
-        let operand = self.operand(index)?;
-        operand.literal().ok_or_else(|| {
-            self.refuse(
-                format!("input {index} ({what}) is computed at run time, expected a constant"),
-                "export with constant folding, and with weights stored in the file",
-            )
-        })
-    }
-
-    /// The operand's axes.
-    fn rank(&self, index: usize) -> Result<usize, Box<Refusal>> {
-        Ok(self.operand(index)?.fact().shape.len())
-    }
-
-    /// An axis counted from the front; `rank` is how many there are.
-    fn axis(&self, axis: i64, rank: usize, what: &str) -> Result<u32, Box<Refusal>> {
-        let rank = i64::try_from(rank).unwrap_or(i64::MAX);
-        let from_front = if axis < 0 { axis.checked_add(rank) } else { Some(axis) };
-        from_front.filter(|axis| *axis < rank).and_then(|axis| u32::try_from(axis).ok()).ok_or_else(|| {
-            let message = format!("axis {axis} is outside of the {rank} axes");
-            if self.attributes.has(what) {
-                self.refuse_attribute(what, message, "")
-            } else {
-                self.refuse(message, "")
+        let has_body =
+            attributes.values().any(|attribute| matches!(attribute, lockgate_onnx::Attribute::Graph(_)));
+        let mut made = Node {
+            name: node.name.clone(),
+            domain: node.domain.clone(),
+            operator: node.operator.clone(),
+            opset: node.opset,
+            attributes,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        };
+        made.outputs = node.outputs.iter().map(|name| wanted.contains(name.as_str()).then_some(0)).collect();
+        while made.outputs.last() == Some(&None) {
+            made.outputs.pop();
+        }
+        let tensors: Vec<Option<&Tensor>> = operands
+            .iter()
+            .map(|operand| match operand {
+                Some(Value::Constant(index)) => self.arrays.get(*index),
+                _ => None,
+            })
+            .collect();
+        made.inputs = operands.iter().map(|operand| operand.map(|_| 0)).collect();
+        let kernel =
+            made.kernel(&tensors, &self.arrays).map_err(|problem| vec![refusal(node, &problem.problem)])?;
+        let is_constant = operands.iter().all(|operand| !matches!(operand, Some(Value::Computed(_))));
+        if is_constant && !has_body && !operator::is_random(&node.domain, &node.operator) {
+            let mut meter = Meter::new(FOLDING.0, FOLDING.1);
+            let results = kernel(&tensors, &mut meter).map_err(|problem| vec![refusal(node, &problem)])?;
+            for (name, result) in node.outputs.iter().zip(results) {
+                let value = self.constant(result);
+                values.insert(name, value);
             }
-        })
-    }
-
-    /// Adds an operator with one result.
-    fn emit(
-        &mut self,
-        operator: crate::plan::graph::Operator,
-        operands: &[&Value],
-    ) -> Result<Value, Box<Refusal>> {
-        let mut results = self.emit_all(operator, operands)?;
-        if results.is_empty() {
-            return Err(self.refuse("the operator has no result", ""));
+            return Ok(());
         }
-        Ok(results.swap_remove(0))
-    }
-
-    /// Adds an operator.
-    fn emit_all(
-        &mut self,
-        operator: crate::plan::graph::Operator,
-        operands: &[&Value],
-    ) -> Result<Vec<Value>, Box<Refusal>> {
-        self.builder.emit(&self.node.name, operator, operands).map_err(|problem| {
-            let hint = if problem.contains("expected FP32") {
-                "export the model in FP32"
-            } else {
-                "check the shapes with onnx.shape_inference, and export with fixed dimensions other than the batch"
-            };
-            self.refuse(problem, hint)
-        })
-    }
-
-    /// Refuses results other than the first.
-    fn only_first_result(&self) -> Result<(), Box<Refusal>> {
-        match (1..self.node.outputs.len()).find_map(|index| self.node.output(index)) {
-            None => Ok(()),
-            Some(name) => Err(self.refuse(
-                format!("its additional output `{name}` is not supported"),
-                "export for inference, without the outputs that training uses",
-            )),
+        made.inputs = operands.iter().map(|operand| operand.map(|value| self.place(value))).collect();
+        for (name, place) in node.outputs.iter().zip(&mut made.outputs) {
+            if place.is_some() {
+                let value = self.value();
+                *place = Some(value);
+                values.insert(name, Value::Computed(value));
+            }
         }
+        self.nodes.push(made);
+        Ok(())
+    }
+
+    fn operand<'m>(
+        &mut self,
+        model: &'m OnnxModel,
+        node: &onnx::Node,
+        name: &'m str,
+        values: &mut BTreeMap<&'m str, Value>,
+    ) -> Result<Value, Vec<Refusal>> {
+        if let Some(value) = values.get(name) {
+            return Ok(*value);
+        }
+        // What makes the value unknown has been refused already.
+        let constant = model.constant(name).ok_or_else(Vec::new)?;
+        let tensor = constant.tensor().map_err(|problem| vec![refusal(node, &problem)])?;
+        let value = self.constant(tensor);
+        values.insert(name, value);
+        Ok(value)
+    }
+
+    /// Scores under the names of classes are the scores; the names go into the manifest.
+    fn zip_map<'m>(
+        &mut self,
+        node: &'m onnx::Node,
+        values: &mut BTreeMap<&'m str, Value>,
+    ) -> Result<(), Vec<Refusal>> {
+        let attributes = node.attributes();
+        let integers = attributes.ints("classlabels_int64s").iter().map(|label| Label::Integer(*label));
+        let texts =
+            attributes.strings("classlabels_strings").into_iter().map(|label| Label::Text(label.to_owned()));
+        self.classes = integers.chain(texts).collect();
+        let refusals = attributes.finish();
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        let value = node.input(0).and_then(|name| values.get(name)).copied().ok_or_else(Vec::new)?;
+        values.extend(node.output(0).map(|name| (name, value)));
+        Ok(())
+    }
+}
+
+/// A refusal of a node.
+fn refusal(node: &onnx::Node, problem: &Problem) -> Refusal {
+    match problem {
+        Problem::Unsupported { message, attribute, hint } => {
+            Refusal { attribute: attribute.clone(), ..node.refusal(message, hint) }
+        }
+        other => node
+            .refusal(other.to_string(), "check the file with onnx.checker.check_model, or export it again"),
+    }
+}
+
+/// A refusal of a node of the plan, which may lie inside of another.
+fn refusal_of(problem: &NodeProblem) -> Refusal {
+    let hint = match &problem.problem {
+        Problem::Unsupported { hint, .. } => hint.clone(),
+        _ => "check the shapes with onnx.shape_inference, and export the model again".to_owned(),
+    };
+    Refusal {
+        node: problem.node.clone(),
+        operator: problem.operator.clone(),
+        message: problem.problem.to_string(),
+        hint,
+        ..Refusal::default()
     }
 }
 

@@ -267,10 +267,7 @@ impl<'m> Lowering<'m> {
     fn outputs(&mut self, inputs: &[TensorSpec], refusals: &mut Vec<Refusal>) -> Vec<(TensorSpec, Tracked)> {
         for (domain, newest) in NEWEST_OPSETS {
             if let Some(&version) = self.model.opsets.get(domain).filter(|&&version| version > newest) {
-                refusals.push(about_graph(
-                    format!("the model uses {domain} opset {version}, which is newer than {newest}, the newest one known"),
-                    "export with an older target_opset",
-                ));
+                refusals.push(operators::newer_opset(domain, version, newest));
             }
         }
         let batch = inputs.first().and_then(|input| input.shape.first()).copied().unwrap_or(-1);
