@@ -37,7 +37,7 @@ pub use predict::{
 pub use response::{Reply, Response, write_failure, write_loaded};
 
 /// The version of the flat entry point: `major << 16 | minor`.
-pub const VERSION: u32 = 0x0001_0002;
+pub const VERSION: u32 = 0x0001_0003;
 
 /// At most so many features outside their training range are listed in one response.
 pub const WARNING_LIMIT: usize = 1024;

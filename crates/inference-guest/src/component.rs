@@ -155,15 +155,14 @@ impl GuestModel for OwnedModel {
         inputs: Vec<TensorBorrow<'_>>,
         options: Vec<(String, String)>,
     ) -> Result<Prediction, Error> {
-        if let Some((name, _)) = options.first() {
-            return Err(crate::unknown_option(name).into());
-        }
+        let options = options.iter().map(|(name, value)| Ok((name.as_str(), value.as_str())));
+        let contributions = crate::options(options)?;
         let inputs: Vec<_> = inputs.iter().map(|input| input.get::<OwnedTensor>().0.view()).collect();
         #[cfg(feature = "fault")]
         if let Some(mark) = crate::mark(inputs.iter().map(|input| (input.datatype, input.data))) {
             mark.act();
         }
-        let prediction = self.with(|model| crate::predict(model, &inputs))?;
+        let prediction = self.with(|model| crate::predict(model, &inputs, contributions))?;
         Ok(Prediction::new(OwnedPrediction(prediction)))
     }
 }

@@ -81,10 +81,8 @@ impl State {
 
 fn predict(models: &mut [Model], request: &[u8], output: &mut Vec<u8>) -> Result<(), Failure> {
     let request = PredictRequest::parse(request).map_err(|error| malformed(&error))?;
-    if let Some(option) = request.options().next() {
-        let (name, _) = option.map_err(|error| malformed(&error))?;
-        return Err(crate::unknown_option(name));
-    }
+    let contributions =
+        crate::options(request.options().map(|option| option.map_err(|error| malformed(&error))))?;
     let model =
         usize::try_from(request.model).ok().and_then(|handle| models.get_mut(handle)).ok_or_else(|| {
             Failure {
@@ -104,7 +102,7 @@ fn predict(models: &mut [Model], request: &[u8], output: &mut Vec<u8>) -> Result
             TensorView { name: input.name, datatype: input.datatype, shape, data: input.data }
         })
         .collect();
-    let prediction = crate::predict(model, &views)?;
+    let prediction = crate::predict(model, &views, contributions)?;
     let out_of_range = prediction.out_of_range.iter().map(|warning| OutOfRangeRecord {
         row: warning.row,
         feature: warning.feature,

@@ -8,7 +8,7 @@ mod component;
 pub mod flat;
 
 use lockgate_abi::{ErrorCode, Failure};
-use lockgate_inference::{LoadError, Model, PredictError, Prediction};
+use lockgate_inference::{Contributions, LoadError, Model, PredictError, Prediction};
 #[cfg(feature = "graph")]
 use lockgate_package::plan::graph::GraphPlanError;
 use lockgate_package::plan::tabular::TabularPlanError;
@@ -41,10 +41,16 @@ fn load_code(error: &LoadError) -> ErrorCode {
     }
 }
 
-fn predict(model: &mut Model, inputs: &[TensorView<'_>]) -> Result<Prediction, Failure> {
-    model.predict(inputs).map_err(|error| {
+fn predict(
+    model: &mut Model,
+    inputs: &[TensorView<'_>],
+    contributions: Contributions,
+) -> Result<Prediction, Failure> {
+    model.explain(inputs, contributions).map_err(|error| {
         let code = match &error {
-            PredictError::InvalidInput { .. } => ErrorCode::InvalidInput,
+            PredictError::InvalidInput { .. } | PredictError::NoContributions { .. } => {
+                ErrorCode::InvalidInput
+            }
             PredictError::MissingValue { .. } => ErrorCode::MissingValue,
             PredictError::LimitExceeded { .. } => ErrorCode::LimitExceeded,
             _ => ErrorCode::Internal,
@@ -53,12 +59,26 @@ fn predict(model: &mut Model, inputs: &[TensorView<'_>]) -> Result<Prediction, F
     })
 }
 
-fn unknown_option(name: &str) -> Failure {
-    Failure {
-        code: ErrorCode::MalformedRequest,
-        message: format!("unknown option `{name}`; none is defined in this version"),
-        hint: String::new(),
+/// What the options of a request ask for; of several with one name the last counts.
+fn options<'a>(
+    options: impl Iterator<Item = Result<(&'a str, &'a str), Failure>>,
+) -> Result<Contributions, Failure> {
+    let mut contributions = Contributions::None;
+    for option in options {
+        let (name, value) = option?;
+        let malformed =
+            |message: String| Failure { code: ErrorCode::MalformedRequest, message, hint: String::new() };
+        if name != "contributions" {
+            return Err(malformed(format!("unknown option `{name}`; expected `contributions`")));
+        }
+        contributions = Contributions::of(value).ok_or_else(|| {
+            malformed(format!(
+                "option `contributions`: expected {}, found `{value}`",
+                Contributions::EXPECTED
+            ))
+        })?;
     }
+    Ok(contributions)
 }
 
 /// The mark of a request of the fault core: the first element of the first FP32 input.

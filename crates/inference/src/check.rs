@@ -85,7 +85,7 @@ impl Checker {
         }
         // With several inputs they were found input by input.
         if inputs.len() > 1 {
-            out_of_range.sort_by_key(|found| (found.row, found.feature));
+            sort(&mut out_of_range);
         }
         Ok(Request { inputs, rows, out_of_range })
     }
@@ -139,7 +139,7 @@ fn rows(specs: &[TensorSpec], inputs: &[TensorView<'_>]) -> Result<usize, Predic
     };
     let mut free =
         specs.iter().zip(inputs).filter(|(spec, _)| spec.shape.first() == Some(&-1)).map(|(_, input)| input);
-    let Some(first) = free.next() else { return Ok(inputs.first().map_or(0, length)) };
+    let Some(first) = free.next() else { return Ok(inputs.first().map_or(1, length)) };
     let rows = length(first);
     if let Some(other) = free.find(|tensor| length(tensor) != rows) {
         let message = format!(
@@ -249,6 +249,18 @@ fn find_out_of_range(tensor: &TensorView<'_>, ranges: &[Range], rows: usize, fou
                 .for_each(|(index, bytes)| check(index, i64::from_le_bytes(*bytes) as f64));
         }
         _ => {}
+    }
+}
+
+/// By row and feature. There are at most [`WARNING_LIMIT`], which a sort from the library is not worth its kilobytes for.
+fn sort(found: &mut [OutOfRange]) {
+    for end in 1..found.len() {
+        let key = |one: &OutOfRange| (one.row, one.feature);
+        let mut at = end;
+        while at > 0 && found.get(at - 1).map(key) > found.get(at).map(key) {
+            found.swap(at - 1, at);
+            at -= 1;
+        }
     }
 }
 

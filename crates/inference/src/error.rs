@@ -1,4 +1,6 @@
+use lockgate_explain::Problem;
 use lockgate_package::PackageError;
+use lockgate_package::plan::explain::Unexplained;
 
 /// Why a package cannot be loaded.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -55,6 +57,14 @@ pub enum PredictError {
         /// What to do about it.
         hint: String,
     },
+    /// Contributions are asked of a model that has none to give.
+    #[error("{message}")]
+    NoContributions {
+        /// What stands in the way.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A defect of the engine.
     #[error("{message}")]
     Internal {
@@ -80,8 +90,23 @@ impl PredictError {
         match self {
             Self::InvalidInput { hint, .. }
             | Self::MissingValue { hint, .. }
-            | Self::LimitExceeded { hint, .. } => hint,
+            | Self::LimitExceeded { hint, .. }
+            | Self::NoContributions { hint, .. } => hint,
             Self::Internal { .. } => "",
+        }
+    }
+}
+
+impl From<Problem> for PredictError {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::None(Unexplained { message, hint }) => {
+                Self::NoContributions { message, hint: hint.to_owned() }
+            }
+            Problem::TooLarge(message, hint) => Self::LimitExceeded { message, hint: hint.to_owned() },
+            Problem::Misfit => {
+                Self::Internal { message: "the raw scores of a plan do not fit it".to_owned() }
+            }
         }
     }
 }

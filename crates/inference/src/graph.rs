@@ -3,18 +3,26 @@
 use std::collections::BTreeMap;
 
 use lockgate_onnx::graph::NodeProblem;
-use lockgate_onnx::{Data, Graph, Kind, Meter, Numbers, Problem, Tensor as OnnxTensor};
-use lockgate_onnx_ml::math;
+use lockgate_onnx::{Graph, Kind, Meter, Numbers, Problem, Tensor as OnnxTensor};
 use lockgate_package::plan::graph::{GraphPlan, GraphPlanError, LONGEST_FREE_DIMENSION};
 use lockgate_package::{Datatype, Envelope, Signature, Tensor, TensorSpec, TensorView};
 
 use crate::PredictError;
 
-/// The most bytes that the values of one request may take together.
-const MOST_BYTES: u64 = 256 * 1024 * 1024;
+/// What one request may take of the graph engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Bytes that the values take together.
+    pub memory: u64,
+    /// Operations. Usually minutes of a core, so that a plan whose work depends on its inputs ends at all.
+    pub operations: u64,
+}
 
-/// The most operations of one request: minutes of a core, so that a plan whose work depends on its inputs ends at all.
-const MOST_OPERATIONS: u64 = 1 << 40;
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { memory: 256 * 1024 * 1024, operations: 1 << 40 }
+    }
+}
 
 /// A plan, ready to run.
 #[derive(Debug)]
@@ -24,6 +32,7 @@ pub(crate) struct GraphModel {
     kinds: Vec<Kind>,
     /// What the free dimensions of the inputs are called.
     free: Vec<Vec<Option<String>>>,
+    pub(crate) limits: RequestLimits,
 }
 
 /// Why a plan cannot be loaded.
@@ -41,7 +50,12 @@ impl GraphModel {
     /// Makes the plan that `envelope` holds ready to run.
     pub(crate) fn load(plan: &GraphPlan, envelope: &Envelope) -> Result<Self, GraphLoadError> {
         let graph = Graph::new(&plan.graph, &plan.tensors(envelope)?)?;
-        Ok(Self { graph, kinds: plan.kinds.clone(), free: plan.free.clone() })
+        Ok(Self {
+            graph,
+            kinds: plan.kinds.clone(),
+            free: plan.free.clone(),
+            limits: RequestLimits::default(),
+        })
     }
 
     /// The outputs for inputs that fit the signature, in its order.
@@ -53,7 +67,7 @@ impl GraphModel {
         self.check_free(&signature.inputs, inputs)?;
         let tensors: Result<Vec<OnnxTensor>, PredictError> =
             inputs.iter().zip(&self.kinds).map(|(input, kind)| operand(input, *kind)).collect();
-        let mut meter = Meter::new(MOST_BYTES, MOST_OPERATIONS);
+        let mut meter = Meter::new(self.limits.memory, self.limits.operations);
         let results = self.graph.run(tensors?, &mut meter).map_err(|problem| refused(&problem))?;
         signature.outputs.iter().zip(results).map(|(spec, result)| answer(spec, result)).collect()
     }
@@ -122,19 +136,14 @@ fn answer(spec: &TensorSpec, result: OnnxTensor) -> Result<Tensor, PredictError>
     }
     let shape: Result<Vec<i64>, _> = result.shape().iter().map(|&len| i64::try_from(len)).collect();
     let shape = shape.map_err(|error| PredictError::Internal { message: error.to_string() })?;
-    let result = match result.kind() {
-        Kind::F32 | Kind::F64 => {
-            let dimensions = result.shape().to_vec();
-            let mut data = result.into_data();
-            match &mut data {
-                Data::F32(values) => math::canonicalize_nan(values),
-                Data::F64(values) => math::canonicalize_nan(values),
-                _ => {}
-            }
-            OnnxTensor::new(dimensions, data)
-                .map_err(|problem| PredictError::Internal { message: problem.to_string() })?
-        }
-        _ => result,
+    let result = if result.kind().is_float() {
+        let dimensions = result.shape().to_vec();
+        let mut data = result.into_data();
+        data.canonicalize_nan();
+        OnnxTensor::new(dimensions, data)
+            .map_err(|problem| PredictError::Internal { message: problem.to_string() })?
+    } else {
+        result
     };
     Ok(Tensor { name: spec.name.clone(), datatype: spec.datatype, shape, data: result.to_bytes() })
 }

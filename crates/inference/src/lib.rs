@@ -15,4 +15,8 @@ mod model;
 mod tabular;
 
 pub use error::{LoadError, PredictError};
+#[cfg(feature = "graph")]
+pub use graph::RequestLimits;
+pub use lockgate_explain::{MOST_CONTRIBUTIONS, MOST_OPERATIONS};
+pub use lockgate_package::plan::explain::{BASE, CONTRIBUTIONS, Contributions, Method};
 pub use model::{MOST_ROWS, Model, OutOfRange, Prediction, WARNING_LIMIT};

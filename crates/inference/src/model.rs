@@ -1,8 +1,11 @@
+use lockgate_package::plan::explain::Contributions;
+#[cfg(feature = "graph")]
+use lockgate_package::plan::explain::Unexplained;
 use lockgate_package::{AlignedBytes, Digest, Engine, Manifest, Package, Tensor, TensorView};
 
 use crate::check::Checker;
 #[cfg(feature = "graph")]
-use crate::graph::GraphModel;
+use crate::graph::{GraphModel, RequestLimits};
 use crate::tabular::TabularModel;
 use crate::{LoadError, PredictError};
 
@@ -30,7 +33,7 @@ enum Loaded {
 /// What a model says about a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// The outputs, in the order of the signature.
+    /// The outputs, in the order of the signature; behind them the contributions, where they were asked for.
     pub outputs: Vec<Tensor>,
     /// Features outside of the range seen in training, in the order of rows and features, at most [`WARNING_LIMIT`].
     pub out_of_range: Vec<OutOfRange>,
@@ -78,6 +81,14 @@ impl Model {
         Ok(Self { package, checker, engine })
     }
 
+    /// Changes what a request may take; the tabular engine needs no limit, because its work follows from the rows.
+    #[cfg(feature = "graph")]
+    pub fn limit_requests(&mut self, limits: RequestLimits) {
+        if let Loaded::Graph(model) = &mut self.engine {
+            model.limits = limits;
+        }
+    }
+
     /// What the package says about its model.
     pub fn manifest(&self) -> &Manifest {
         self.package.manifest()
@@ -93,6 +104,19 @@ impl Model {
     /// # Errors
     /// Tensors that do not fit the signature, missing values that the model does not accept, too many rows.
     pub fn predict(&mut self, inputs: &[TensorView<'_>]) -> Result<Prediction, PredictError> {
+        self.explain(inputs, Contributions::None)
+    }
+
+    /// Predicts, and says what each feature contributes to the raw scores: two outputs more, [`CONTRIBUTIONS`](crate::CONTRIBUTIONS)
+    /// and [`BASE`](crate::BASE). `docs/contributions.md` says what they mean.
+    ///
+    /// # Errors
+    /// Those of [`Model::predict`]; a model that has no contributions to give.
+    pub fn explain(
+        &mut self,
+        inputs: &[TensorView<'_>],
+        contributions: Contributions,
+    ) -> Result<Prediction, PredictError> {
         let request = self.checker.check(self.package.manifest(), inputs)?;
         let outputs = match &mut self.engine {
             Loaded::Tabular(model) => model.run(
@@ -100,7 +124,13 @@ impl Model {
                 &self.package.manifest().signature,
                 &request.inputs,
                 request.rows,
+                contributions,
             )?,
+            #[cfg(feature = "graph")]
+            Loaded::Graph(_) if contributions != Contributions::None => {
+                let Unexplained { message, hint } = Unexplained::graph();
+                return Err(PredictError::NoContributions { message, hint: hint.to_owned() });
+            }
             #[cfg(feature = "graph")]
             Loaded::Graph(model) => model.run(&self.package.manifest().signature, &request.inputs)?,
         };

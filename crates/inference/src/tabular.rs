@@ -3,9 +3,11 @@
 //! A request is worked off in blocks, so that working memory is bounded by the plan and not by the request, and stays in the
 //! cache. Each value has a buffer that is kept between calls.
 
+use lockgate_explain::{Explainer, Problem, Read, Sample, Source, Values};
 use lockgate_onnx_ml::math::{self, Float};
 use lockgate_onnx_ml::transform::{Transform as RowTransform, both_classes, transform_row};
 use lockgate_onnx_ml::{dense, tree};
+use lockgate_package::plan::explain::{Contributions, Explanation};
 use lockgate_package::plan::tabular::{
     Aggregate, Binary, Choice, Kind, Leaves, Norm, Operand, Reduction, Rounding, Step, Table, TabularPlan,
     Transform, Trees, Unary,
@@ -21,8 +23,12 @@ const BLOCK: usize = 256;
 #[derive(Debug)]
 pub(crate) struct TabularModel {
     plan: TabularPlan,
+    /// Of each step with trees, how many levels these have.
+    levels: Vec<Vec<u8>>,
     buffers: Vec<Buffer>,
     scratch: tree::Scratch,
+    /// What the last request for contributions left ready for the next one.
+    explainer: Option<Box<Explainer>>,
 }
 
 /// The elements of a value for one block of rows.
@@ -59,32 +65,37 @@ impl TabularModel {
     /// Checks what the arrays hold and prepares the buffers.
     pub(crate) fn load(plan: TabularPlan, envelope: &Envelope) -> Result<Self, String> {
         let arrays = Arrays { plan: &plan, envelope };
-        for (index, step) in plan.steps.iter().enumerate() {
+        let mut levels = vec![Vec::new(); plan.steps.len()];
+        for (index, (step, levels)) in plan.steps.iter().zip(&mut levels).enumerate() {
             if let Step::Trees(trees) = step {
                 let columns = plan.values.get(trees.input as usize).map_or(0, |value| value.columns as usize);
-                let ensemble = arrays.ensemble(trees, columns);
+                let ensemble = arrays.ensemble(trees, columns, &[]);
                 let ensemble = ensemble.map_err(|Misfit| format!("step {index}: its arrays do not fit"))?;
-                ensemble.validate().map_err(|problem| format!("step {index}: {problem}"))?;
+                *levels = ensemble.validate().map_err(|problem| format!("step {index}: {problem}"))?;
             }
         }
-        let buffers = plan.values.iter().map(|value| match value.kind {
-            Kind::F32 => Buffer::F32(Vec::new()),
-            Kind::F64 => Buffer::F64(Vec::new()),
-            Kind::I64 => Buffer::I64(Vec::new()),
-            Kind::Bool => Buffer::Bool(Vec::new()),
-            Kind::Text => Buffer::Text(Vec::new()),
-        });
-        Ok(Self { buffers: buffers.collect(), plan, scratch: tree::Scratch::default() })
+        Ok(Self {
+            buffers: empty_buffers(&plan),
+            plan,
+            levels,
+            scratch: tree::Scratch::default(),
+            explainer: None,
+        })
     }
 
-    /// The outputs for inputs that fit the signature, in its order.
+    /// The outputs for inputs that fit the signature, in its order, and behind them the contributions that are asked for.
     pub(crate) fn run(
         &mut self,
         envelope: &Envelope,
         signature: &Signature,
         inputs: &[TensorView<'_>],
         rows: usize,
+        contributions: Contributions,
     ) -> Result<Vec<Tensor>, PredictError> {
+        let mut explainer = match contributions {
+            Contributions::None => None,
+            asked => Some(self.explainer(envelope, signature, rows, asked)?),
+        };
         let mut outputs: Vec<Tensor> = Vec::with_capacity(signature.outputs.len());
         for (spec, &value) in signature.outputs.iter().zip(&self.plan.outputs) {
             let columns = self.plan.values.get(value as usize).map_or(0, |value| value.columns as usize);
@@ -97,23 +108,88 @@ impl TabularModel {
                 data,
             });
         }
+        self.blocks(envelope, inputs, rows, &mut outputs, &mut |arrays, read, rows| match &mut explainer {
+            Some(explainer) => explainer.explain(
+                Source { plan: arrays.plan, envelope, ensemble: &|trees| arrays.ensemble_of(trees) },
+                read,
+                rows,
+            ),
+            None => Ok(()),
+        })?;
+        if let Some(explainer) = &mut explainer {
+            outputs.extend(explainer.tensors(rows));
+        }
+        if explainer.is_some() {
+            self.explainer = explainer;
+        }
+        Ok(outputs)
+    }
+
+    /// Works rows off, and calls `behind` after each block of them. There is one copy of it and of the steps in it.
+    #[inline(never)]
+    fn blocks(
+        &mut self,
+        envelope: &Envelope,
+        inputs: &[TensorView<'_>],
+        rows: usize,
+        outputs: &mut [Tensor],
+        behind: &mut dyn FnMut(Arrays<'_>, &Read<'_>, usize) -> Result<(), Problem>,
+    ) -> Result<(), PredictError> {
+        let misfit = |step: usize| PredictError::Internal {
+            message: format!("step {step} of the plan does not fit its values"),
+        };
         let mut first = 0;
         while first < rows {
             let count = BLOCK.min(rows - first);
-            self.block(envelope, inputs, first, count, &mut outputs).map_err(
-                |(step, error)| match error {
-                    StepError::Misfit => PredictError::Internal {
-                        message: format!("step {step} of the plan does not fit its values"),
-                    },
+            self.block(envelope, inputs, first, count, outputs).map_err(|(step, error)| {
+                // The step that failed has kept what it was about to write into.
+                self.buffers = empty_buffers(&self.plan);
+                match error {
+                    StepError::Misfit => misfit(step),
                     StepError::OutsideTable { index, len } => PredictError::InvalidInput {
                         message: format!("index {index} lies outside of a table of {len} entries"),
                         hint: "check the values of integer inputs".to_owned(),
                     },
-                },
-            )?;
+                }
+            })?;
+            let arrays = Arrays { plan: &self.plan, envelope };
+            let read = |value: u32| match self.buffers.get(value as usize)? {
+                Buffer::F32(values) => Some(Values::F32(values)),
+                Buffer::F64(values) => Some(Values::F64(values)),
+                _ => None,
+            };
+            behind(arrays, &read, count)?;
             first += count;
         }
-        Ok(outputs)
+        Ok(())
+    }
+
+    /// What explains requests in the way that is asked for.
+    #[inline(never)]
+    fn explainer(
+        &mut self,
+        envelope: &Envelope,
+        signature: &Signature,
+        rows: usize,
+        asked: Contributions,
+    ) -> Result<Box<Explainer>, PredictError> {
+        if let Some(ready) = self.explainer.take().filter(|ready| ready.answers(asked)) {
+            ready.check(signature, rows)?;
+            return Ok(ready);
+        }
+        let explanation = Explanation::of(&self.plan, &|array| self.plan.numbers(envelope, array))
+            .map_err(Problem::None)?;
+        let method = explanation.choose(&self.plan, asked).map_err(Problem::None)?;
+        let mut sample = Sample::new(&explanation, &self.plan);
+        if let Some((inputs, rows)) = Sample::inputs(&self.plan, envelope) {
+            let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
+            self.blocks(envelope, &views, rows, &mut [], &mut |_, read, _| sample.take(read))?;
+        }
+        let arrays = Arrays { plan: &self.plan, envelope };
+        let source = Source { plan: arrays.plan, envelope, ensemble: &|trees| arrays.ensemble_of(trees) };
+        let ready = Explainer::new(source, explanation, method, asked, &sample)?;
+        ready.check(signature, rows)?;
+        Ok(Box::new(ready))
     }
 
     fn block(
@@ -124,7 +200,7 @@ impl TabularModel {
         rows: usize,
         outputs: &mut [Tensor],
     ) -> Result<(), (usize, StepError)> {
-        let Self { plan, buffers, scratch } = self;
+        let Self { plan, levels, buffers, scratch, .. } = self;
         for (index, tensor) in inputs.iter().enumerate() {
             let columns = plan.values.get(index).map_or(0, |value| value.columns as usize);
             let range = first * columns..(first + rows) * columns;
@@ -135,8 +211,8 @@ impl TabularModel {
                 .map_err(|_| (0, StepError::Misfit))?;
         }
         let arrays = Arrays { plan, envelope };
-        for (index, step) in plan.steps.iter().enumerate() {
-            let result = Runner { arrays, buffers, scratch, rows }.step(step);
+        for (index, (step, levels)) in plan.steps.iter().zip(levels.iter()).enumerate() {
+            let result = Runner { arrays, levels, buffers, scratch, rows }.step(step);
             result.map_err(|error| (index, error))?;
         }
         for (tensor, &value) in outputs.iter_mut().zip(&plan.outputs) {
@@ -145,6 +221,18 @@ impl TabularModel {
         }
         Ok(())
     }
+}
+
+/// A buffer for each value of a plan.
+fn empty_buffers(plan: &TabularPlan) -> Vec<Buffer> {
+    let buffers = plan.values.iter().map(|value| match value.kind {
+        Kind::F32 => Buffer::F32(Vec::new()),
+        Kind::F64 => Buffer::F64(Vec::new()),
+        Kind::I64 => Buffer::I64(Vec::new()),
+        Kind::Bool => Buffer::Bool(Vec::new()),
+        Kind::Text => Buffer::Text(Vec::new()),
+    });
+    buffers.collect()
 }
 
 /// The shape of an output: all but the leading dimension are declared.
@@ -171,7 +259,18 @@ impl<'a> Arrays<'a> {
         bytemuck::try_cast_slice(self.envelope.bytes_of(section)).map_err(|_| Misfit)
     }
 
-    fn ensemble(&self, trees: &'a Trees, columns: usize) -> Result<tree::Ensemble<'a>, Misfit> {
+    /// The ensemble of a step, for a walk that asks for no levels.
+    fn ensemble_of(&self, trees: &'a Trees) -> Option<tree::Ensemble<'a>> {
+        let input = self.plan.values.get(trees.input as usize)?;
+        self.ensemble(trees, input.columns as usize, &[]).ok()
+    }
+
+    fn ensemble(
+        &self,
+        trees: &'a Trees,
+        columns: usize,
+        levels: &'a [u8],
+    ) -> Result<tree::Ensemble<'a>, Misfit> {
         let leaves = match trees.leaves {
             Leaves::One => tree::Leaves::One,
             Leaves::Dense { weights } => tree::Leaves::Dense(self.get(weights)?),
@@ -184,6 +283,7 @@ impl<'a> Arrays<'a> {
         Ok(tree::Ensemble {
             nodes: self.get(trees.nodes)?,
             roots: self.get(trees.roots)?,
+            levels,
             leaves,
             columns,
             feature_bits: trees.feature_bits,
@@ -221,6 +321,8 @@ fn row_transform(transform: Transform) -> RowTransform {
 /// Runs the steps of one block.
 struct Runner<'a, 'b> {
     arrays: Arrays<'a>,
+    /// If the step has trees, how many levels these have.
+    levels: &'b [u8],
     buffers: &'b mut Vec<Buffer>,
     scratch: &'b mut tree::Scratch,
     rows: usize,
@@ -359,7 +461,7 @@ impl Runner<'_, '_> {
             return Err(Misfit);
         };
         // The borrow of the plan must outlive the ensemble, not this runner.
-        let ensemble = self.arrays.ensemble(trees, columns)?;
+        let ensemble = self.arrays.ensemble(trees, columns, self.levels)?;
         ensemble.predict(
             input,
             trees.wide,

@@ -3,6 +3,7 @@
 //! `columns` is the width of a row of the input. Slices are whole matrices; a trailing part of a row is ignored, so no
 //! length can make a kernel panic.
 
+use crate::lanes;
 use crate::math::Float;
 
 /// x · W + b for every row. `weights` has a row of `outputs` elements per column of the input. Each output is summed in the
@@ -18,69 +19,35 @@ pub fn dense<T: Float>(
     if columns == 0 || outputs == 0 {
         return;
     }
-    let mut inputs = input.chunks_exact(columns * 4);
-    let mut rows = output.chunks_exact_mut(outputs * 4);
-    for (input, output) in inputs.by_ref().zip(rows.by_ref()) {
-        rows_of_dense::<T, 4>(input, columns, weights, bias, outputs, output);
-    }
-    let rest = rows.into_remainder();
-    for (input, output) in inputs.remainder().chunks_exact(columns).zip(rest.chunks_exact_mut(outputs)) {
-        rows_of_dense::<T, 1>(input, columns, weights, bias, outputs, output);
+    output.fill(T::ZERO);
+    let weights = weights.get(..columns * outputs).unwrap_or_default();
+    for (row, output) in input.chunks_exact(columns).zip(output.chunks_exact_mut(outputs)) {
+        add_row(weights, outputs, row, output);
+        if let Some(bias) = bias {
+            output.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum += bias);
+        }
     }
 }
 
-/// Some rows at once, in tiles whose sums fit into registers.
-#[inline]
-fn rows_of_dense<T: Float, const ROWS: usize>(
-    input: &[T],
-    columns: usize,
-    weights: &[T],
-    bias: Option<&[T]>,
-    outputs: usize,
-    output: &mut [T],
-) {
+/// Adds the product of a row with a matrix of so many columns.
+fn add_row<T: Float>(weights: &[T], outputs: usize, row: &[T], output: &mut [T]) {
+    let (wide, rest) = output.as_chunks_mut::<{ lanes::WIDTH }>();
     let mut first = 0;
-    while first + 8 <= outputs {
-        tile::<T, ROWS, 8>(input, columns, weights, bias, outputs, first, output);
+    for sums in wide {
+        lanes::add_row::<T, T::Four>(lanes::Columns::new(weights, outputs, first, row), sums);
+        first += lanes::WIDTH;
+    }
+    let (tiles, rest) = rest.as_chunks_mut::<8>();
+    for sums in tiles {
+        for (weights, &x) in weights.chunks_exact(outputs).zip(row) {
+            let weights = weights.get(first..).unwrap_or_default();
+            sums.iter_mut().zip(weights).for_each(|(sum, &weight)| *sum += x * weight);
+        }
         first += 8;
     }
-    while first < outputs {
-        tile::<T, ROWS, 1>(input, columns, weights, bias, outputs, first, output);
-        first += 1;
-    }
-}
-
-#[inline]
-fn tile<T: Float, const ROWS: usize, const WIDTH: usize>(
-    input: &[T],
-    columns: usize,
-    weights: &[T],
-    bias: Option<&[T]>,
-    outputs: usize,
-    first: usize,
-    output: &mut [T],
-) {
-    let mut sums = [[T::ZERO; WIDTH]; ROWS];
-    for (column, weights) in weights.chunks_exact(outputs).take(columns).enumerate() {
-        let Some(weights) = weights.get(first..).and_then(|rest| rest.first_chunk::<WIDTH>()) else {
-            return;
-        };
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let x = input.get(row * columns + column).copied().unwrap_or(T::ZERO);
-            for (sum, &weight) in sums.iter_mut().zip(weights) {
-                *sum += x * weight;
-            }
-        }
-    }
-    let bias = bias.and_then(|bias| bias.get(first..)).and_then(|rest| rest.first_chunk::<WIDTH>());
-    for (sums, output) in sums.iter_mut().zip(output.chunks_exact_mut(outputs)) {
-        if let Some(bias) = bias {
-            for (sum, &bias) in sums.iter_mut().zip(bias) {
-                *sum += bias;
-            }
-        }
-        for (output, sum) in output.iter_mut().skip(first).zip(sums.iter()) {
-            *output = *sum;
+    for (column, sum) in (first..).zip(rest) {
+        for (weights, &x) in weights.chunks_exact(outputs).zip(row) {
+            *sum += x * weights.get(column).copied().unwrap_or(T::ZERO);
         }
     }
 }
@@ -192,10 +159,16 @@ pub fn normalize<T: Float>(norm: Norm, input: &[T], columns: usize, output: &mut
         let size = match norm {
             Norm::Max => input.iter().fold(T::LOWEST, |max, &x| if x > max { x } else { max }),
             Norm::L1 => input.iter().fold(T::ZERO, |sum, &x| sum + x.abs()),
-            Norm::L2 => input.iter().fold(T::ZERO, |sum, &x| sum + x * x).sqrt(),
+            Norm::L2 => input.iter().fold(T::ZERO, |sum, &x| sum + x * x),
         };
         if size == T::ZERO {
             output.copy_from_slice(input);
+        } else if norm == Norm::L2 {
+            // The root is taken last, as in onnxruntime: it makes a difference where squares overflow or vanish.
+            output.iter_mut().zip(input).for_each(|(output, &x)| {
+                let share = (x * x / size).sqrt();
+                *output = if x < T::ZERO { -share } else { share };
+            });
         } else {
             output.iter_mut().zip(input).for_each(|(output, &x)| *output = x / size);
         }

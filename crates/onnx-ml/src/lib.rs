@@ -8,6 +8,8 @@
 //! Where the specification leaves room, the kernels do what onnxruntime does, since that is what people compare with.
 
 pub mod dense;
+pub mod explain;
+pub mod lanes;
 pub mod math;
 pub mod transform;
 pub mod tree;

@@ -4,6 +4,8 @@
 //! Their coefficients are minimax fits (Remez exchange, relative error) made for this crate. Errors are bounded over all
 //! finite inputs by the tests below, in units in the last place (ulp) against double precision.
 
+use crate::lanes::{F32x4, F64x4, Lanes};
+
 /// `f32` or `f64`: what the dense kernels compute in.
 pub trait Float:
     Copy
@@ -16,6 +18,8 @@ pub trait Float:
     + core::ops::Neg<Output = Self>
     + core::ops::AddAssign
 {
+    /// Four of them.
+    type Four: Lanes<Self>;
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -50,6 +54,7 @@ pub trait Float:
 }
 
 impl Float for f32 {
+    type Four = F32x4;
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const LOWEST: Self = Self::MIN;
@@ -112,6 +117,7 @@ impl Float for f32 {
 }
 
 impl Float for f64 {
+    type Four = F64x4;
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const LOWEST: Self = Self::MIN;

@@ -1,8 +1,8 @@
 //! Ensembles of trees, as arrays of 8-byte nodes.
 //!
 //! Descending a tree is a chain of loads that wait for each other, so several descents run side by side: of several trees
-//! when there is one row, of several rows when there are many. A leaf points to itself; a group of descents ends when all
-//! have reached a leaf, and no branch depends on a single comparison. Votes are always added in the order of the trees.
+//! when there is one row, of several rows when there are many. A leaf points to itself, so a group of descents goes as many
+//! levels down as its trees have, and no branch depends on a comparison. Votes are always added in the order of the trees.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -13,7 +13,13 @@ use crate::transform::{Transform, transform_row};
 const LANES: usize = 8;
 
 /// How many rows share one walk over the trees.
-const BLOCK: usize = 64;
+const BLOCK: usize = 256;
+
+/// Levels between two looks at whether all descents of a group have ended.
+const STRIDE: u32 = 8;
+
+/// Stands for more levels than an entry of [`Ensemble::levels`] can hold.
+const MANY: u8 = u8::MAX;
 
 const INNER: u32 = 1;
 const MISSING_FIRST: u32 = 2;
@@ -126,6 +132,8 @@ pub struct Ensemble<'a> {
     pub nodes: &'a [Node],
     /// Each tree's first node.
     pub roots: &'a [u32],
+    /// How many levels of inner nodes each tree has, as [`Ensemble::validate`] found out. Without it descents look for their end.
+    pub levels: &'a [u8],
     /// What the leaves hold.
     pub leaves: Leaves<'a>,
     /// Columns of a row of the input.
@@ -148,6 +156,18 @@ pub struct Ensemble<'a> {
     pub choice: Option<Choice>,
 }
 
+/// A node as a row meets it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fork {
+    Leaf(Node),
+    Inner {
+        column: u32,
+        /// The node of the first branch; that of the second follows it.
+        first: u32,
+        takes_first: bool,
+    },
+}
+
 /// Sums under way; kept between calls, so that a warm call allocates nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
@@ -158,11 +178,11 @@ pub struct Scratch {
 
 impl Ensemble<'_> {
     /// Checks that no descent can leave the arrays or run forever: every branch leads forward and inside, every column
-    /// exists, every leaf has its votes.
+    /// exists, every leaf has its votes. Returns what [`Ensemble::levels`] shall be.
     ///
     /// # Errors
     /// What is wrong, and at which node.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self) -> Result<Vec<u8>, String> {
         let shift = FLAGS + self.feature_bits;
         if self.columns == 0 || self.targets == 0 || self.roots.is_empty() || shift >= 32 {
             return Err("an ensemble needs columns, targets and trees".to_owned());
@@ -205,8 +225,28 @@ impl Ensemble<'_> {
         }
         match self.roots.iter().find(|&&root| root as usize >= self.nodes.len()) {
             Some(root) => Err(format!("a tree begins at node {root}, which does not exist")),
-            None => Ok(()),
+            None => Ok(self.count_levels()),
         }
+    }
+
+    /// The levels of inner nodes of each tree. Branches lead forward, so from the end on the heights of both branches are known.
+    fn count_levels(&self) -> Vec<u8> {
+        let shift = FLAGS + self.feature_bits;
+        let mut heights = vec![0_u8; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            if node.link & INNER != 0 {
+                let first = index + (node.link >> shift) as usize;
+                heights[index] = heights[first].max(heights[first + 1]).saturating_add(1);
+            }
+        }
+        self.roots.iter().map(|&root| heights[root as usize]).collect()
+    }
+
+    /// The levels of the deepest of some trees.
+    #[inline]
+    fn deepest(&self, trees: std::ops::Range<usize>) -> u32 {
+        let levels = self.levels.get(trees).and_then(|levels| levels.iter().max());
+        levels.filter(|&&levels| levels < MANY).map_or(u32::MAX, |&levels| levels.into())
     }
 
     /// Scores, and classes for a classifier, of every row. The ensemble must have passed [`Ensemble::validate`]. Sums are in
@@ -223,6 +263,48 @@ impl Ensemble<'_> {
             self.run(rows, scores, classes, &mut scratch.wide, &mut scratch.voted);
         } else {
             self.run(rows, scores, classes, &mut scratch.narrow, &mut scratch.voted);
+        }
+    }
+
+    /// Where a row goes from a node.
+    #[inline]
+    pub(crate) fn fork(&self, at: u32, row: &[f32]) -> Fork {
+        let node = self.nodes[at as usize];
+        if node.link & INNER == 0 {
+            return Fork::Leaf(node);
+        }
+        let column = node.link >> FLAGS & ((1 << self.feature_bits) - 1);
+        let first = at + (node.link >> (FLAGS + self.feature_bits));
+        let x = row[column as usize];
+        let mut takes_first =
+            if node.link & EQUALITY != 0 { x == node.threshold } else { x <= node.threshold };
+        takes_first |= x.is_nan() & (node.link & MISSING_FIRST != 0);
+        Fork::Inner { column, first, takes_first }
+    }
+
+    /// The first of the two nodes behind an inner node.
+    pub(crate) fn behind(&self, at: usize) -> Option<usize> {
+        let link = self.nodes.get(at)?.link;
+        (link & INNER != 0).then(|| at + (link >> (FLAGS + self.feature_bits)) as usize)
+    }
+
+    /// What a leaf votes for: the targets, counted from 0 where there are none, and the votes.
+    #[inline(never)]
+    pub(crate) fn votes<'s>(&'s self, leaf: &'s Node) -> (&'s [u32], &'s [f32]) {
+        let index = leaf.threshold.to_bits() as usize;
+        match self.leaves {
+            Leaves::One => (&[], std::slice::from_ref(&leaf.threshold)),
+            Leaves::Dense(weights) => {
+                let weights = weights.get(index * self.targets..).unwrap_or_default();
+                (&[], weights.get(..self.targets).unwrap_or_default())
+            }
+            Leaves::Sparse { starts, targets, weights } => {
+                let (Some(&start), Some(&end)) = (starts.get(index), starts.get(index + 1)) else {
+                    return (&[], &[]);
+                };
+                let votes = start as usize..end as usize;
+                (targets.get(votes.clone()).unwrap_or_default(), weights.get(votes).unwrap_or_default())
+            }
         }
     }
 
@@ -287,17 +369,16 @@ impl Ensemble<'_> {
         sums: &mut [T],
         voted: &mut [bool],
     ) {
-        let mut groups = self.roots.chunks_exact(LANES);
-        for roots in groups.by_ref() {
-            let mut at = [0; LANES];
-            at.iter_mut().zip(roots).for_each(|(at, &root)| *at = root);
-            for leaf in self.descend::<EQUAL, MISSING, LANES>(row, [0; LANES], at) {
-                self.vote(leaf, sums, voted);
-            }
+        let (groups, rest) = self.roots.as_chunks::<LANES>();
+        for (group, roots) in groups.iter().enumerate() {
+            let levels = self.deepest(group * LANES..(group + 1) * LANES);
+            let leaves = self.descend::<EQUAL, MISSING, LANES>(row, [0; LANES], *roots, levels);
+            self.vote_in_turn(leaves, sums, voted);
         }
-        for &root in groups.remainder() {
-            let [leaf] = self.descend::<EQUAL, MISSING, 1>(row, [0], [root]);
-            self.vote(leaf, sums, voted);
+        for (tree, &root) in (groups.len() * LANES..).zip(rest) {
+            let levels = self.deepest(tree..tree + 1);
+            let leaf = self.descend::<EQUAL, MISSING, 1>(row, [0], [root], levels);
+            self.vote_in_turn(leaf, sums, voted);
         }
     }
 
@@ -308,75 +389,130 @@ impl Ensemble<'_> {
         sums: &mut [T],
         voted: &mut [bool],
     ) {
-        for &root in self.roots {
+        for (tree, &root) in self.roots.iter().enumerate() {
+            let levels = self.deepest(tree..tree + 1);
             let mut first = 0;
-            while first + LANES <= count {
-                let starts = std::array::from_fn(|lane| (first + lane) * self.columns);
-                let leaves = self.descend::<EQUAL, MISSING, LANES>(rows, starts, [root; LANES]);
-                for (lane, leaf) in leaves.into_iter().enumerate() {
-                    let own = (first + lane) * self.targets..(first + lane + 1) * self.targets;
-                    self.vote(leaf, &mut sums[own.clone()], &mut voted[own]);
+            while first < count {
+                // The last group may do some rows again that the one before did, and not count them.
+                let start = first.min(count.saturating_sub(LANES));
+                let starts = std::array::from_fn(|lane| (start + lane) * self.columns);
+                let leaves = self.descend::<EQUAL, MISSING, LANES>(rows, starts, [root; LANES], levels);
+                let group = first * self.targets..(start + LANES) * self.targets;
+                if let (Some(sums), Some(voted)) = (sums.get_mut(group.clone()), voted.get_mut(group)) {
+                    self.vote_for_each(&leaves[first - start..], sums, voted);
                 }
-                first += LANES;
-            }
-            for index in first..count {
-                let [leaf] = self.descend::<EQUAL, MISSING, 1>(rows, [index * self.columns], [root]);
-                let own = index * self.targets..(index + 1) * self.targets;
-                self.vote(leaf, &mut sums[own.clone()], &mut voted[own]);
+                first = start + LANES;
             }
         }
     }
 
-    /// Walks from the given nodes to leaves. Lane `i` reads the row that begins at `starts[i]`.
+    /// Walks from the given nodes down to leaves. Lane `i` reads the row that begins at `starts[i]`.
     #[inline(always)]
     fn descend<const EQUAL: bool, const MISSING: bool, const N: usize>(
         &self,
         rows: &[f32],
         starts: [usize; N],
         mut at: [u32; N],
-    ) -> [Node; N] {
+        mut levels: u32,
+    ) -> [f32; N] {
+        while levels >= STRIDE {
+            for _ in 0..STRIDE {
+                self.step::<EQUAL, MISSING, N>(rows, &starts, &mut at);
+            }
+            levels -= STRIDE;
+            if levels > 0 && at.iter().fold(0, |links, &at| links | self.nodes[at as usize].link) & INNER == 0
+            {
+                levels = 0;
+            }
+        }
+        for _ in 0..levels {
+            self.step::<EQUAL, MISSING, N>(rows, &starts, &mut at);
+        }
+        at.map(|at| self.nodes[at as usize].threshold)
+    }
+
+    /// One level down.
+    #[inline(always)]
+    fn step<const EQUAL: bool, const MISSING: bool, const N: usize>(
+        &self,
+        rows: &[f32],
+        starts: &[usize; N],
+        at: &mut [u32; N],
+    ) {
         let shift = FLAGS + self.feature_bits;
         let mask = (1_u32 << self.feature_bits) - 1;
-        loop {
-            let mut inner = 0;
-            let mut nodes = [Node { threshold: 0.0, link: 0 }; N];
-            for lane in 0..N {
-                let node = self.nodes[at[lane] as usize];
-                let x = rows[starts[lane] + (node.link >> FLAGS & mask) as usize];
-                let mut first = x <= node.threshold;
-                if EQUAL {
-                    first = if node.link & EQUALITY != 0 { x == node.threshold } else { first };
-                }
-                if MISSING {
-                    first |= x.is_nan() & (node.link & MISSING_FIRST != 0);
-                }
-                inner |= node.link;
-                at[lane] += (node.link >> shift) + (u32::from(!first) & node.link & INNER);
-                nodes[lane] = node;
+        for (at, start) in at.iter_mut().zip(starts) {
+            let node = self.nodes[*at as usize];
+            let x = rows[start + (node.link >> FLAGS & mask) as usize];
+            let mut first = x <= node.threshold;
+            if EQUAL {
+                first = if node.link & EQUALITY != 0 { x == node.threshold } else { first };
             }
-            if inner & INNER == 0 {
-                return nodes;
+            if MISSING {
+                first |= x.is_nan() & (node.link & MISSING_FIRST != 0);
             }
+            *at += (node.link >> shift) + (u32::from(!first) & node.link & INNER);
         }
     }
 
+    /// The votes of several trees for one row, in the order of the trees.
     #[inline]
-    fn vote<T: Float>(&self, leaf: Node, sums: &mut [T], voted: &mut [bool]) {
+    fn vote_in_turn<T: Float, const N: usize>(&self, leaves: [f32; N], sums: &mut [T], voted: &mut [bool]) {
+        if let (Leaves::One, Aggregate::Sum | Aggregate::Average, [sum], [voted]) =
+            (self.leaves, self.aggregate, &mut *sums, &mut *voted)
+        {
+            for leaf in leaves {
+                *sum += T::from_f32(leaf);
+            }
+            *voted = true;
+            return;
+        }
+        for leaf in leaves {
+            self.vote(leaf, sums, voted);
+        }
+    }
+
+    /// The votes of one tree for several rows.
+    #[inline]
+    fn vote_for_each<T: Float>(&self, leaves: &[f32], sums: &mut [T], voted: &mut [bool]) {
+        if let (Leaves::One, Aggregate::Sum | Aggregate::Average) = (self.leaves, self.aggregate) {
+            for (sum, &leaf) in sums.iter_mut().zip(leaves) {
+                *sum += T::from_f32(leaf);
+            }
+            voted.fill(true);
+            return;
+        }
+        let rows = sums.chunks_exact_mut(self.targets).zip(voted.chunks_exact_mut(self.targets));
+        for (&leaf, (sums, voted)) in leaves.iter().zip(rows) {
+            self.vote(leaf, sums, voted);
+        }
+    }
+
+    /// Adds the votes of a leaf, of which this is the vote or the bits of the index.
+    #[inline]
+    fn vote<T: Float>(&self, leaf: f32, sums: &mut [T], voted: &mut [bool]) {
         match self.leaves {
             Leaves::One => {
                 if let ([sum], [voted]) = (sums, voted) {
-                    self.add(sum, voted, leaf.threshold);
+                    self.add(sum, voted, leaf);
                 }
             }
             Leaves::Dense(weights) => {
-                let start = leaf.threshold.to_bits() as usize * self.targets;
+                let start = leaf.to_bits() as usize * self.targets;
                 let weights = weights.get(start..).unwrap_or_default();
+                if matches!(self.aggregate, Aggregate::Sum | Aggregate::Average) {
+                    for (sum, &weight) in sums.iter_mut().zip(weights) {
+                        *sum += T::from_f32(weight);
+                    }
+                    voted.fill(true);
+                    return;
+                }
                 for ((sum, voted), &weight) in sums.iter_mut().zip(voted).zip(weights) {
                     self.add(sum, voted, weight);
                 }
             }
             Leaves::Sparse { starts, targets, weights } => {
-                let leaf = leaf.threshold.to_bits() as usize;
+                let leaf = leaf.to_bits() as usize;
                 let (Some(&start), Some(&end)) = (starts.get(leaf), starts.get(leaf + 1)) else {
                     return;
                 };
@@ -393,9 +529,10 @@ impl Ensemble<'_> {
         let weight = T::from_f32(weight);
         match self.aggregate {
             Aggregate::Sum | Aggregate::Average => *sum += weight,
-            Aggregate::Min if *voted && *sum <= weight => {}
-            Aggregate::Max if *voted && *sum >= weight => {}
-            Aggregate::Min | Aggregate::Max => *sum = weight,
+            // NaN is less and greater than nothing: as the first vote it stays, later it is passed over, as in onnxruntime.
+            Aggregate::Min if !*voted || weight < *sum => *sum = weight,
+            Aggregate::Max if !*voted || weight > *sum => *sum = weight,
+            Aggregate::Min | Aggregate::Max => {}
         }
         *voted = true;
     }
@@ -464,6 +601,7 @@ mod tests {
         Ensemble {
             nodes,
             roots: &[0, 3],
+            levels: &[],
             leaves,
             columns: 1,
             feature_bits: 1,
@@ -502,6 +640,20 @@ mod tests {
         check(Aggregate::Average, &[0.1], [0.3, 0.35]);
         check(Aggregate::Min, &[], [0.1, -0.2]);
         check(Aggregate::Max, &[0.1], [0.4, 0.8]);
+    }
+
+    #[test]
+    fn a_missing_vote_is_a_minimum_only_when_it_is_the_first() {
+        // The first tree votes NaN on the left, the second on the right.
+        let nodes = stumps([f32::NAN, 0.5, 0.25, f32::NAN].map(Node::leaf));
+        for aggregate in [Aggregate::Min, Aggregate::Max] {
+            for double in [false, true] {
+                let ensemble = Ensemble { aggregate, ..ensemble(&nodes, Leaves::One) };
+                let mut scores = [0.0; 2];
+                ensemble.predict(&[-1.0, 1.0], double, &mut scores, &mut [], &mut Scratch::default());
+                assert!(scores[0].is_nan() && scores[1] == 0.5, "{aggregate:?}: {scores:?}");
+            }
+        }
     }
 
     #[test]
@@ -563,8 +715,12 @@ mod tests {
             Ensemble { roots: &roots, columns: 3, feature_bits: 2, ..ensemble(&nodes, Leaves::One) };
         let rows: Vec<f32> = (0..3 * 150).map(|i| (i as f32 * 0.77).sin()).collect();
         let (together, _) = predict(&ensemble, &rows);
+        let levels = ensemble.validate().unwrap();
+        assert_eq!(levels, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(predict(&Ensemble { levels: &levels, ..ensemble }, &rows).0, together);
         for (row, want) in rows.chunks(3).zip(together) {
             assert_eq!(predict(&ensemble, row).0, [want]);
+            assert_eq!(predict(&Ensemble { levels: &levels, ..ensemble }, row).0, [want]);
         }
     }
 

@@ -129,15 +129,31 @@ impl Graph {
     /// # Errors
     /// A node that cannot be made, or values that are read before they are written.
     pub fn new(source: &Source, arrays: &[Tensor]) -> Result<Self, NodeProblem> {
+        Self::with_more(source, arrays, &[])
+    }
+
+    /// [`Graph::new`] with constants that the graphs inside of the nodes do not see, numbered behind `arrays`.
+    pub(crate) fn with_more(
+        source: &Source,
+        arrays: &[Tensor],
+        more: &[Tensor],
+    ) -> Result<Self, NodeProblem> {
         let whole = |message: String| Node::default().problem(Problem::Invalid(message));
-        let mut known: BTreeMap<usize, Option<&Tensor>> =
-            (0..place(source.inputs)).map(|value| (value, None)).collect();
+        let given = place(source.inputs);
+        let written = source.nodes.iter().map(|node| node.outputs.len()).sum::<usize>();
+        // Numbers leave no gaps, so that there is no more room for values than a plan has text.
+        let most = given.saturating_add(source.constants.len()).saturating_add(written);
+        let mut known: BTreeMap<usize, Option<&Tensor>> = BTreeMap::new();
         let mut constants = Vec::new();
         for &(value, array) in &source.constants {
-            let array =
-                arrays.get(place(array)).ok_or_else(|| whole(format!("constant {value} has no array")))?;
-            known.insert(place(value), Some(array));
-            constants.push((place(value), array.clone()));
+            let (value, array) = (place(value), place(array));
+            let array = arrays.get(array).or_else(|| more.get(array.checked_sub(arrays.len())?));
+            let array = array.ok_or_else(|| whole(format!("constant {value} has no array")))?;
+            if value >= most {
+                return Err(whole(format!("there are no {value} values")));
+            }
+            known.insert(value, Some(array));
+            constants.push((value, array.clone()));
         }
         let mut steps: Vec<Step> = Vec::with_capacity(source.nodes.len());
         for node in &source.nodes {
@@ -147,16 +163,22 @@ impl Graph {
             for input in &inputs {
                 operands.push(match input {
                     None => None,
-                    Some(value) => *known.get(value).ok_or_else(|| {
-                        node.problem(Problem::Invalid(format!(
-                            "it reads value {value}, which nobody has written"
-                        )))
-                    })?,
+                    Some(value) => match known.get(value) {
+                        Some(constant) => *constant,
+                        None if *value < given => None,
+                        None => {
+                            let message = format!("it reads value {value}, which nobody has written");
+                            return Err(node.problem(Problem::Invalid(message)));
+                        }
+                    },
                 });
             }
             let kernel = node.kernel(&operands, arrays)?;
             for value in outputs.iter().flatten() {
-                if known.insert(*value, None).is_some() {
+                if *value >= most {
+                    return Err(node.problem(Problem::Invalid(format!("there are no {value} values"))));
+                }
+                if *value < given || known.insert(*value, None).is_some() {
                     return Err(node.problem(Problem::Invalid(format!("value {value} is written twice"))));
                 }
             }
@@ -164,10 +186,11 @@ impl Graph {
             steps.push(Step { name, operator, kernel, inputs, outputs, last: Vec::new() });
         }
         let outputs: Vec<usize> = source.outputs.iter().map(|value| place(*value)).collect();
-        if let Some(missing) = outputs.iter().find(|value| !known.contains_key(value)) {
+        let missing = |value: &&usize| **value >= given && !known.contains_key(*value);
+        if let Some(missing) = outputs.iter().find(missing) {
             return Err(whole(format!("output {missing} is written by nobody")));
         }
-        let values = known.last_key_value().map_or(0, |(last, _)| last + 1);
+        let values = known.last_key_value().map_or(0, |(last, _)| last + 1).max(given);
         let fixed: BTreeMap<usize, ()> = constants.iter().map(|(value, _)| (*value, ())).collect();
         // From the end: who reads a value first, seen from there, is its last reader.
         let mut read: BTreeMap<usize, ()> = outputs.iter().map(|value| (*value, ())).collect();
@@ -178,7 +201,7 @@ impl Graph {
                 }
             }
         }
-        Ok(Self { values, inputs: place(source.inputs), constants, steps, outputs })
+        Ok(Self { values, inputs: given, constants, steps, outputs })
     }
 
     /// The outputs for these inputs.

@@ -2,6 +2,9 @@
 
 use crate::{Problem, Tensor};
 
+/// What a place in an array counts as: the same on every target, so that a limit stops the same requests everywhere.
+pub(crate) const PLACE: usize = 8;
+
 /// Counts what a run takes and stops it at a limit. Kernels ask for room before they allocate, and say what they are about to compute.
 #[derive(Debug, Clone)]
 pub struct Meter {

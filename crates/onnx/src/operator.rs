@@ -1,5 +1,6 @@
 //! The table of operators.
 
+pub use crate::ops::{TREE_ENSEMBLE_CLASSIFIER, TREE_ENSEMBLE_REGRESSOR};
 use crate::{Attributes, Meter, Problem, Tensor, ops};
 
 /// A node, ready to run: operands to results. An omitted operand is `None`.

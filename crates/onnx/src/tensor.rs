@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use lockgate_onnx_ml::math;
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
@@ -208,13 +209,13 @@ impl Kind {
         }
     }
 
-    /// Bytes of an element in memory; a text counts as its handle.
+    /// Bytes of an element in memory; a text counts as its handle, which counts the same on every target.
     pub fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
-            Self::Text => size_of::<String>(),
+            Self::Text => 24,
             _ => 1,
         }
     }
@@ -282,6 +283,21 @@ impl std::fmt::Display for Kind {
 }
 
 impl Data {
+    /// Gives every NaN the sign and payload that leave the core: what computing leaves there depends on the machine.
+    pub fn canonicalize_nan(&mut self) {
+        match self {
+            Self::F32(elements) => math::canonicalize_nan(elements),
+            Self::F64(elements) => math::canonicalize_nan(elements),
+            Self::F16(elements) => {
+                elements.iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = f16::NAN);
+            }
+            Self::Bf16(elements) => {
+                elements.iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = bf16::NAN);
+            }
+            _ => {}
+        }
+    }
+
     /// The kind of the elements.
     pub fn kind(&self) -> Kind {
         match self {
@@ -608,5 +624,29 @@ fn integers<T: Copy>(elements: &[T], kind: Kind, bits: impl Fn(T) -> u64) -> Dat
         Kind::I4 | Kind::U4 => Data::Tiny(kind, all.map(|bits| bits as u8 & 0x0f).collect()),
         Kind::I2 | Kind::U2 => Data::Tiny(kind, all.map(|bits| bits as u8 & 0x03).collect()),
         _ => Data::I64(all.map(|bits| bits as i64).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_nan_leaves_as_the_same_one() {
+        let mut halves = Data::F16([0xFE01, 0x7C01, 0xFC00, 0x3C00].map(f16::from_bits).to_vec());
+        halves.canonicalize_nan();
+        assert!(
+            matches!(&halves, Data::F16(all) if all.iter().map(|x| x.to_bits()).eq([0x7E00, 0x7E00, 0xFC00, 0x3C00]))
+        );
+        let mut brains = Data::Bf16([0xFFC1, 0x3F80].map(bf16::from_bits).to_vec());
+        brains.canonicalize_nan();
+        assert!(
+            matches!(&brains, Data::Bf16(all) if all[0].to_bits() == 0x7FC0 && all[1].to_bits() == 0x3F80)
+        );
+        let mut singles = Data::F32(vec![f32::from_bits(0xFFC0_0001), 1.0]);
+        singles.canonicalize_nan();
+        assert!(
+            matches!(&singles, Data::F32(all) if all[0].to_bits() == f32::NAN.to_bits() && all[1] == 1.0)
+        );
     }
 }

@@ -49,7 +49,8 @@ impl Body {
         captures: usize,
         first: usize,
     ) -> Result<Self, Problem> {
-        let (mut source, mut arrays) = (source.clone(), build.arrays.to_vec());
+        let mut source = source.clone();
+        let mut more = Vec::new();
         let inputs = usize::try_from(source.inputs).unwrap_or(usize::MAX);
         let formal = inputs.checked_sub(captures).ok_or_else(|| {
             let message = format!("the graph has {inputs} inputs, but should capture {captures} values");
@@ -58,11 +59,12 @@ impl Body {
         // Kernels prepare from constants, such as weights, wherever they come from.
         for at in 0..captures {
             if let (Some(constant), Ok(value)) = (build.constant(first + at), u32::try_from(formal + at)) {
-                source.constants.push((value, u32::try_from(arrays.len()).unwrap_or(u32::MAX)));
-                arrays.push(constant.clone());
+                let array = build.arrays.len().saturating_add(more.len());
+                source.constants.push((value, u32::try_from(array).unwrap_or(u32::MAX)));
+                more.push(constant.clone());
             }
         }
-        let graph = Graph::new(&source, &arrays).map_err(|inner| {
+        let graph = Graph::with_more(&source, build.arrays, &more).map_err(|inner| {
             Problem::attribute(name, inner.to_string(), "see what is said about this node")
         })?;
         let nodes = u64::try_from(source.nodes.len()).unwrap_or(u64::MAX);

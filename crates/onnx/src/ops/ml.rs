@@ -6,6 +6,7 @@
 //! Maps are no tensors: `CastMap`, `DictVectorizer` and `ZipMap` are not here.
 
 use std::borrow::Cow;
+pub use trees::{CLASSIFIER as TREE_ENSEMBLE_CLASSIFIER, REGRESSOR as TREE_ENSEMBLE_REGRESSOR};
 
 use lockgate_onnx_ml::transform::{Transform, transform_row};
 
@@ -144,7 +145,9 @@ fn choose(values: &Data, shape: &[usize], places: &[usize], meter: &mut Meter) -
         let bytes = places
             .iter()
             .filter_map(|&place| texts.get(place))
-            .fold(size_of_val(places), |bytes, text| bytes.saturating_add(text.len()));
+            .fold(places.len().saturating_mul(crate::meter::PLACE), |bytes, text| {
+                bytes.saturating_add(text.len())
+            });
         meter.room(&[bytes], 1)?;
     }
     Tensor::new(shape, values.take(places.iter().copied()))

@@ -8,6 +8,7 @@ mod control;
 mod gather;
 mod image;
 mod loss;
+mod microsoft;
 mod ml;
 mod movement;
 mod normalize;
@@ -18,6 +19,8 @@ mod select;
 mod signal;
 mod text;
 mod window;
+
+pub use ml::{TREE_ENSEMBLE_CLASSIFIER, TREE_ENSEMBLE_REGRESSOR};
 
 use crate::Operator;
 
@@ -31,6 +34,7 @@ pub(crate) const TABLES: &[&[Operator]] = &[
     gather::TABLE,
     image::TABLE,
     loss::TABLE,
+    microsoft::TABLE,
     ml::TABLE,
     movement::TABLE,
     normalize::TABLE,

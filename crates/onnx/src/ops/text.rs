@@ -30,7 +30,7 @@ pub(super) const TABLE: &[Operator] = &[
 
 /// Room for as many texts, and for what they hold together.
 fn texts_room(meter: &mut Meter, shape: &[usize], bytes: usize) -> Result<(), Problem> {
-    let texts = crate::shape::elements(shape).and_then(|count| count.checked_mul(size_of::<String>()));
+    let texts = crate::shape::elements(shape).and_then(|count| count.checked_mul(crate::Kind::Text.size()));
     let bytes = texts.and_then(|texts| texts.checked_add(bytes)).unwrap_or(usize::MAX);
     meter.room(&[bytes], 1)?;
     meter.work(u64::try_from(bytes).unwrap_or(u64::MAX))

@@ -229,6 +229,17 @@ impl Geometry {
     }
 }
 
+/// A bias has an element for each channel.
+fn check_bias<T>(bias: Option<&[T]>, channels: usize) -> Result<(), Problem> {
+    match bias {
+        Some(bias) if bias.len() != channels => Err(Problem::invalid(format!(
+            "a bias of {} elements does not fit {channels} channels",
+            bias.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn no_axes(x: &[usize]) -> Problem {
     Problem::invalid(format!("expected rows, channels and at least one more axis, the shape is {x:?}"))
 }
@@ -458,12 +469,7 @@ impl Shapes {
         meter.work(operations(&[count, inner]))?;
         meter.work(operations(&[self.rows, self.groups, self.windows, 16]))?;
         let all = self.groups.saturating_mul(self.outputs);
-        if bias.is_some_and(|bias| bias.len() != all) {
-            return Err(Problem::invalid(format!(
-                "a bias of {} elements does not fit {all} channels",
-                bias.map_or(0, <[_]>::len)
-            )));
-        }
+        check_bias(bias, all)?;
         let mut y = vec![T::default(); count];
         if count == 0 {
             return Ok(y);
@@ -772,12 +778,7 @@ impl Transposed {
             self.channels.saturating_add(1),
         ]))?;
         let all = self.groups.saturating_mul(self.outputs);
-        if bias.is_some_and(|bias| bias.len() != all) {
-            return Err(Problem::invalid(format!(
-                "a bias of {} elements does not fit {all} channels",
-                bias.map_or(0, <[_]>::len)
-            )));
-        }
+        check_bias(bias, all)?;
         let mut y = vec![T::default(); count];
         if count == 0 {
             return Ok(y);

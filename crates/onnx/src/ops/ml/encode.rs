@@ -24,7 +24,7 @@ pub(super) fn array_feature_extractor(_: &Build<'_>) -> Result<Kernel, Problem> 
             .collect::<Result<Vec<usize>, Problem>>()?;
         let mut shape = if outer.is_empty() { vec![1] } else { outer.to_vec() };
         shape.push(indices.len());
-        let count = meter.room(&shape, size_of::<usize>())?;
+        let count = meter.room(&shape, crate::meter::PLACE)?;
         let mut places = Vec::with_capacity(count);
         for row in 0..crate::shape::elements(outer).unwrap_or(0) {
             places.extend(indices.iter().map(|index| row * columns + index));
@@ -53,7 +53,7 @@ pub(super) fn category_mapper(build: &Build<'_>) -> Result<Kernel, Problem> {
     let (texts, integers) = (Data::Text(texts), Data::I64(integers));
     Ok(Box::new(move |operands, meter| {
         let x = required(operands, 0)?;
-        meter.room(x.shape(), size_of::<usize>())?;
+        meter.room(x.shape(), crate::meter::PLACE)?;
         let (values, places) = match x.kind() {
             Kind::Text => (&integers, places(x.elements::<String>()?, &of_text, count)),
             _ => (&texts, places(&x.integers()?, &of_integer, count)),

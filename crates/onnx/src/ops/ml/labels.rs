@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{EXPORT_AGAIN, choose};
 use crate::operator::required;
-use crate::{Attributes, Build, Data, Element, Kernel, Numbers, Problem, Tensor};
+use crate::{Attributes, Build, Data, Element, Kernel, Kind, Numbers, Problem, Tensor};
 
 /// A key, such that equal numbers of all kinds are equal keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ pub(super) fn first_label_encoder(build: &Build<'_>) -> Result<Kernel, Problem> 
     let places = Data::I64(places);
     Ok(Box::new(move |operands, meter| {
         let x = required(operands, 0)?;
-        meter.room(x.shape(), size_of::<usize>())?;
+        meter.room(x.shape(), crate::meter::PLACE)?;
         let (values, at): (_, Vec<usize>) = if let Data::Text(all) = x.data() {
             (&places, all.iter().map(|text| of_text.get(text).copied().unwrap_or(count)).collect())
         } else {
@@ -77,7 +77,7 @@ pub(super) fn label_encoder(build: &Build<'_>) -> Result<Kernel, Problem> {
         if x.kind() != kind {
             return Err(Problem::invalid(format!("expected keys of the kind {kind}, found {}", x.kind())));
         }
-        meter.room(x.shape(), size_of::<Key>() + size_of::<usize>())?;
+        meter.room(x.shape(), Kind::Text.size() + crate::meter::PLACE)?;
         let places: Vec<usize> =
             keys_of(x)?.iter().map(|key| table.get(key).copied().unwrap_or(count)).collect();
         Ok(vec![choose(&values, x.shape(), &places, meter)?])

@@ -77,7 +77,7 @@ pub(super) fn classifier(build: &Build<'_>) -> Result<Kernel, Problem> {
     }
     Ok(Box::new(move |operands, meter| {
         let (rows, mut scores) = linear.scores(required(operands, 0)?, meter)?;
-        meter.room(&[rows], size_of::<usize>())?;
+        meter.room(&[rows], crate::meter::PLACE)?;
         let mut classes = vec![0_i64; rows];
         if single {
             meter.room(&[rows, 2], size_of::<f32>())?;

@@ -37,7 +37,8 @@ pub(super) const ENSEMBLE: &[&str] = &[
     "tree_roots",
 ];
 
-pub(super) const CLASSIFIER: &[&str] = &[
+/// The attributes of `TreeEnsembleClassifier` in any operator set.
+pub const CLASSIFIER: &[&str] = &[
     "base_values",
     "base_values_as_tensor",
     "class_ids",
@@ -61,7 +62,8 @@ pub(super) const CLASSIFIER: &[&str] = &[
     "post_transform",
 ];
 
-pub(super) const REGRESSOR: &[&str] = &[
+/// The attributes of `TreeEnsembleRegressor` in any operator set.
+pub const REGRESSOR: &[&str] = &[
     "aggregate_function",
     "base_values",
     "base_values_as_tensor",
@@ -253,7 +255,7 @@ impl Runner {
         let shape = [rows, targets];
         // Without rows there are sums all the same.
         meter.room(&[rows.max(1), targets], size_of::<f64>() + size_of::<Sum>())?;
-        meter.room(&[rows], 2 * size_of::<usize>())?;
+        meter.room(&[rows], 2 * crate::meter::PLACE)?;
         let wide = self.forest.wide || x.kind() == Kind::F64;
         if let Some(fast) = self.fast.as_ref().filter(|_| !wide && columns > 0) {
             let (scores, classes) = fast.run(&singles(x)?, rows, columns);

@@ -229,7 +229,7 @@ pub(super) fn classifier(build: &Build<'_>) -> Result<Kernel, Problem> {
         let x = required(operands, 0)?;
         let rows = rows_of(x, machine.vectors.columns)?;
         let mut scores = Vec::with_capacity(meter.room(&[rows, width], size_of::<f32>())?);
-        meter.room(&[rows], 2 * size_of::<usize>())?;
+        meter.room(&[rows], 2 * crate::meter::PLACE)?;
         work(meter, rows, machine.vectors.all.len())?;
         work(meter, rows, machine.coefficients.len())?;
         let mut chosen = Vec::with_capacity(rows);
@@ -319,7 +319,7 @@ fn linear(
         let x = required(operands, 0)?;
         let rows = rows_of(x, vectors.columns)?;
         let mut scores = Vec::with_capacity(meter.room(&[rows, classes], size_of::<f32>())?);
-        meter.room(&[rows], 2 * size_of::<usize>())?;
+        meter.room(&[rows], 2 * crate::meter::PLACE)?;
         work(meter, rows, vectors.all.len())?;
         for row in singles(x)?.chunks_exact(vectors.columns) {
             scores.extend(vectors.compare(row));

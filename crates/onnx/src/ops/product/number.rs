@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 
+use lockgate_onnx_ml::lanes::{F32x4, F64x4, Lanes};
+
 use super::panels::Panels;
 use crate::{Data, Kind, Numbers, Problem, Tensor};
 
 /// `f32`, `f64` or, for all integers, `i64` that wraps: the low bits of sums and products do not depend on the sign.
 pub(crate) trait Number: Copy + Default + PartialOrd + Send + Sync + 'static {
+    /// Four of them.
+    type Four: Lanes<Self>;
     /// The sum.
     fn plus(self, other: Self) -> Self;
     /// The product.
@@ -91,6 +95,8 @@ fn kinds_differ(expected: &str, tensor: &Tensor) -> Problem {
 }
 
 impl Number for f32 {
+    type Four = F32x4;
+
     #[inline]
     fn plus(self, other: Self) -> Self {
         self + other
@@ -122,6 +128,8 @@ impl Number for f32 {
 }
 
 impl Number for f64 {
+    type Four = F64x4;
+
     #[inline]
     fn plus(self, other: Self) -> Self {
         self + other
@@ -148,7 +156,42 @@ impl Number for f64 {
     }
 }
 
+/// Four `i64` that wrap.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct I64x4([i64; 4]);
+
+impl Lanes<i64> for I64x4 {
+    #[inline(always)]
+    fn load(numbers: &[i64; 4]) -> Self {
+        Self(*numbers)
+    }
+
+    #[inline(always)]
+    fn store(self, numbers: &mut [i64; 4]) {
+        *numbers = self.0;
+    }
+
+    #[inline(always)]
+    fn all(number: i64) -> Self {
+        Self([number; 4])
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a.wrapping_add(e), b.wrapping_add(f), c.wrapping_add(g), d.wrapping_add(h)])
+    }
+
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a.wrapping_mul(e), b.wrapping_mul(f), c.wrapping_mul(g), d.wrapping_mul(h)])
+    }
+}
+
 impl Number for i64 {
+    type Four = I64x4;
+
     #[inline]
     fn plus(self, other: Self) -> Self {
         self.wrapping_add(other)

@@ -1,9 +1,11 @@
 //! Matrices, laid out for products of rows with them.
 
+use lockgate_onnx_ml::lanes;
+
 use super::number::Number;
 
 /// Columns in a full panel: as many sums as fit the vector registers of the smallest target.
-const WIDTH: usize = 32;
+const WIDTH: usize = lanes::WIDTH;
 /// Fewer rows than this are multiplied with a matrix as it lies: laying it out would cost more than it saves.
 const FEW: usize = 4;
 
@@ -90,7 +92,7 @@ impl<T: Number> Panels<T> {
         for panel in &self.full {
             for (row, sums) in rows.clone().zip(sums.chunks_mut(stride)) {
                 if let Some(sums) = sums.get_mut(at..).and_then(|sums| sums.first_chunk_mut()) {
-                    add_product(panel, row, sums);
+                    lanes::add_row::<T, T::Four>(lanes::Panel::new(panel, row), sums);
                 }
             }
             at += WIDTH;

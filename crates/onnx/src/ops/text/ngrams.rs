@@ -98,7 +98,7 @@ pub(super) fn tfidf_vectorizer(build: &Build<'_>) -> Result<Kernel, Problem> {
             }
         };
         let mut counts = vec![0.0_f32; meter.room(&shape, size_of::<f32>())?];
-        meter.room(x.shape(), size_of::<Option<usize>>())?;
+        meter.room(x.shape(), 2 * crate::meter::PLACE)?;
         let words = vectorizer.numbered(x)?;
         let steps = vectorizer.longest.saturating_mul(vectorizer.skips.min(width).saturating_add(1));
         meter.work(u64::try_from(rows.saturating_mul(width).saturating_mul(steps)).unwrap_or(u64::MAX))?;

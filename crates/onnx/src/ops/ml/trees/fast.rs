@@ -14,6 +14,7 @@ pub(super) struct Fast {
     roots: Vec<u32>,
     votes: Votes,
     feature_bits: u32,
+    levels: Vec<u8>,
     tests_equality: bool,
     tracks_missing: bool,
     targets: usize,
@@ -39,10 +40,6 @@ impl Fast {
             targets.into_iter().eq(0..scoring.targets)
         });
         let based = !scoring.base.is_empty();
-        let sums = matches!(scoring.aggregate, tree::Aggregate::Sum | tree::Aggregate::Average);
-        if !sums && forest.leaves.iter().flatten().any(|vote| vote.1.is_nan()) {
-            return None;
-        }
         let votes_once = |always: bool| {
             forest.leaves.iter().all(|votes| votes.len() == 1 || (votes.is_empty() && !always))
         };
@@ -67,6 +64,7 @@ impl Fast {
             roots: Vec::with_capacity(forest.roots.len()),
             votes: Votes::One,
             feature_bits: usize::BITS - forest.columns.saturating_sub(1).leading_zeros(),
+            levels: Vec::new(),
             tests_equality: false,
             tracks_missing: false,
             targets,
@@ -82,7 +80,7 @@ impl Fast {
         for &root in &forest.roots {
             fast.tree(forest, root)?;
         }
-        fast.ensemble(forest.columns.max(1)).validate().ok()?;
+        fast.levels = fast.ensemble(forest.columns.max(1)).validate().ok()?;
         Some(fast)
     }
 
@@ -122,6 +120,7 @@ impl Fast {
         Ensemble {
             nodes: &self.nodes,
             roots: &self.roots,
+            levels: &self.levels,
             leaves: match &self.votes {
                 Votes::One => Leaves::One,
                 Votes::Dense(weights) => Leaves::Dense(weights),
