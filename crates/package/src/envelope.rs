@@ -276,6 +276,7 @@ impl Envelope {
     ///
     /// # Errors
     /// Bytes that are no envelope, are damaged, hold another kind or a newer format.
+    #[inline(never)]
     pub fn open(bytes: AlignedBytes, kind: Kind, newest: (u16, u16)) -> Result<Self, EnvelopeError> {
         let what = kind.name();
         let malformed = |problem: &str| EnvelopeError::Malformed { what, problem: problem.to_owned() };

@@ -48,6 +48,18 @@ pub struct Manifest {
     /// Bytes of working memory that one row costs, an upper bound.
     #[serde(default)]
     pub memory_per_row: u64,
+    /// The ways in which the model can say what each feature contributes, by the covers and the background that the package
+    /// carries; the usual one first. Linear models can without either, which is not said here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contributions: Vec<String>,
+    /// Whether nothing was trained: a stand-in that gives the same answer to everything, for tests. Production refuses it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mock: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// One column of the input.

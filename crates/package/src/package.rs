@@ -1,4 +1,5 @@
 use crate::packed::Packed as _;
+use crate::plan::explain::{Explanation, Method, Unexplained};
 #[cfg(feature = "graph")]
 use crate::plan::graph::{GraphPlan, GraphPlanError};
 use crate::plan::tabular::{TabularPlan, TabularPlanError};
@@ -6,8 +7,8 @@ use crate::{
     AlignedBytes, Digest, Engine, Envelope, EnvelopeBuilder, EnvelopeError, Kind, Manifest, MessagePackReader,
 };
 
-/// The newest format of packages that this crate reads, and the one it writes.
-pub const PACKAGE_FORMAT: (u16, u16) = (1, 0);
+/// The newest format of packages that this crate reads. 1.1 marks mocks; all other packages are still written as 1.0.
+pub const PACKAGE_FORMAT: (u16, u16) = (1, 1);
 
 /// An opened model package: its envelope, digest checked, and its manifest. The plan is read by the engine that runs it.
 #[derive(Debug, Clone)]
@@ -43,6 +44,7 @@ impl Package {
     ///
     /// # Errors
     /// Bytes that are no package, are damaged or too new; a manifest that cannot be read.
+    #[inline(never)]
     pub fn open(bytes: AlignedBytes) -> Result<Self, PackageError> {
         let envelope = Envelope::open(bytes, Kind::Package, PACKAGE_FORMAT)?;
         let manifest = Manifest::read(&mut MessagePackReader::new(envelope.meta()))
@@ -60,7 +62,20 @@ impl Package {
         plan: &TabularPlan,
         arrays: Vec<Vec<u8>>,
     ) -> Result<Vec<u8>, PackageError> {
-        seal(manifest, |envelope| Ok(plan.write(arrays, envelope)?))
+        Self::seal_tabular_with(manifest, plan, arrays, Vec::new())
+    }
+
+    /// Seals a tabular model with further sections, by name, that no engine reads.
+    ///
+    /// # Errors
+    /// A plan that does not check, or a header that is too long.
+    pub fn seal_tabular_with(
+        manifest: &Manifest,
+        plan: &TabularPlan,
+        arrays: Vec<Vec<u8>>,
+        sections: Vec<(String, Vec<u8>)>,
+    ) -> Result<Vec<u8>, PackageError> {
+        seal(manifest, sections, |envelope| Ok(plan.write(arrays, envelope)?))
     }
 
     /// Seals a graph model. `arrays` are the arrays of the plan in their order.
@@ -73,7 +88,21 @@ impl Package {
         plan: &GraphPlan,
         arrays: Vec<Vec<u8>>,
     ) -> Result<Vec<u8>, PackageError> {
-        seal(manifest, |envelope| Ok(plan.write(arrays, envelope)?))
+        Self::seal_graph_with(manifest, plan, arrays, Vec::new())
+    }
+
+    /// Seals a graph model with further sections, by name, that no engine reads.
+    ///
+    /// # Errors
+    /// A plan that does not check, or a header that is too long.
+    #[cfg(feature = "graph")]
+    pub fn seal_graph_with(
+        manifest: &Manifest,
+        plan: &GraphPlan,
+        arrays: Vec<Vec<u8>>,
+        sections: Vec<(String, Vec<u8>)>,
+    ) -> Result<Vec<u8>, PackageError> {
+        seal(manifest, sections, |envelope| Ok(plan.write(arrays, envelope)?))
     }
 
     /// What the package says about its model.
@@ -95,6 +124,7 @@ impl Package {
     ///
     /// # Errors
     /// A plan of another engine, a newer version, or one that does not check.
+    #[inline(never)]
     pub fn tabular_plan(&self) -> Result<TabularPlan, PackageError> {
         if self.manifest.engine != Engine::Tabular {
             return Err(PackageError::Manifest { problem: "names another engine than `tabular`".to_owned() });
@@ -102,6 +132,19 @@ impl Package {
         let plan = TabularPlan::read(&self.envelope)?;
         plan.check_signature(&self.manifest.signature)?;
         Ok(plan)
+    }
+
+    /// The ways in which the model can say what each feature contributes, the usual one first.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn contributions(&self) -> Result<Vec<Method>, Unexplained> {
+        if self.manifest.engine != Engine::Tabular {
+            return Err(Unexplained::graph());
+        }
+        let unreadable = |error: PackageError| Unexplained { message: error.to_string(), hint: "" };
+        let plan = self.tabular_plan().map_err(unreadable)?;
+        Explanation::of(&plan, &|array| plan.numbers(&self.envelope, array))?.methods(&plan)
     }
 
     /// Reads and checks the plan of a package whose engine is [`Engine::Graph`].
@@ -121,6 +164,7 @@ impl Package {
 
 fn seal(
     manifest: &Manifest,
+    sections: Vec<(String, Vec<u8>)>,
     write: impl FnOnce(&mut EnvelopeBuilder) -> Result<(), PackageError>,
 ) -> Result<Vec<u8>, PackageError> {
     check(manifest).map_err(|problem| PackageError::Manifest { problem })?;
@@ -129,8 +173,11 @@ fn seal(
     })?;
     let meta = rmp_serde::to_vec_named(manifest)
         .map_err(|error| PackageError::Manifest { problem: format!("cannot be written: {error}") })?;
-    let mut envelope = EnvelopeBuilder::new(Kind::Package, PACKAGE_FORMAT, meta);
+    let mut envelope = EnvelopeBuilder::new(Kind::Package, (1, u16::from(manifest.mock)), meta);
     write(&mut envelope)?;
+    for (name, bytes) in sections {
+        envelope.section(name, bytes);
+    }
     Ok(envelope.seal()?)
 }
 

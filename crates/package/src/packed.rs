@@ -146,7 +146,12 @@ impl<T: Packed> Packed for Vec<T> {
 
 impl Packed for BTreeMap<String, f64> {
     fn read(reader: &mut MessagePackReader<'_>) -> Result<Self, UnexpectedMessagePack> {
-        (0..reader.map()?).map(|_| Ok((String::read(reader)?, f64::read(reader)?))).collect()
+        // Collecting would bring a sort along, which is several kilobytes.
+        let mut map = Self::new();
+        for _ in 0..reader.map()? {
+            map.insert(String::read(reader)?, f64::read(reader)?);
+        }
+        Ok(map)
     }
 
     fn absent() -> Result<Self, UnexpectedMessagePack> {
@@ -202,6 +207,6 @@ packed_structs! {
     Signature { inputs, outputs }
     Manifest {
         model, version, description, signature, features, feature_version, labels, scope, metrics, accepts_missing, engine,
-        source_digest, producer, operations_per_row, memory_per_row,
+        source_digest, producer, operations_per_row, memory_per_row, contributions, mock,
     }
 }

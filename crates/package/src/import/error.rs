@@ -23,11 +23,13 @@ pub enum ImportError {
     },
     /// The model is larger than the importer was told to accept.
     #[error(
-        "the ONNX file is too large: {what} is {found}, the limit is {limit}; hint: export a smaller model or raise the limit"
+        "the ONNX file is too large: {what} is {found}, the limit `{name}` is {limit}; hint: export a smaller model, or raise the limit"
     )]
     TooLarge {
         /// What is counted.
         what: String,
+        /// The limit, by its name in [`ImportLimits`](super::ImportLimits).
+        name: &'static str,
         /// How many there are.
         found: u64,
         /// How many are allowed.

@@ -7,21 +7,37 @@
 //! [`import`] does all of it. The steps are [`onnx`] (bytes to a checked graph), `tabular` and [`graph`] (the graph to a
 //! plan); [`operators`] is the table of what the tabular engine takes.
 
+mod answer;
+mod background;
+mod beside;
+mod containers;
 mod error;
+mod functions;
 pub mod graph;
+mod limits;
+mod mock;
 pub mod onnx;
 pub mod operators;
 mod pb;
+mod rewrite;
+mod scaler;
 mod source;
 mod tabular;
 
+pub use answer::{AnswerSource, CalibrationMethod, CalibrationSource, LabelKind};
+pub use beside::Beside;
 pub use error::{ImportError, ManifestProblem, Refusal};
-pub use source::{FeatureSource, ManifestSource, Scalar};
+pub use limits::ImportLimits;
+pub use mock::{MockOutput, MockSource, MockValue, mock};
+pub use scaler::{Numbers, Scaler, ScalerKind, ScalerNumbers, ScalerSource};
+pub use source::{FeatureSource, MOST_BACKGROUND, ManifestSource, Scalar};
 
-use crate::{Digest, Engine, Manifest, Package, Signature};
+use crate::{Digest, Engine, Feature, Manifest, Package, Signature};
 
+use answer::Known;
 use graph::ImportedGraph;
 use onnx::OnnxModel;
+use rewrite::Renamed;
 use tabular::{ImportedTabular, Label};
 
 /// What the caller of [`import`] decides.
@@ -35,55 +51,55 @@ pub struct ImportOptions {
     pub limits: ImportLimits,
 }
 
-/// How large a model may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportLimits {
-    /// Bytes of the ONNX file.
-    pub file_bytes: usize,
-    /// Nodes of the graph.
-    pub nodes: usize,
-    /// Multiplications, comparisons and the like per row.
-    pub operations_per_row: u64,
-    /// Bytes of working memory per row.
-    pub memory_per_row: u64,
-}
-
-impl Default for ImportLimits {
-    fn default() -> Self {
-        Self {
-            file_bytes: 512 * 1024 * 1024,
-            nodes: 100_000,
-            operations_per_row: 10_000_000_000,
-            memory_per_row: 256 * 1024 * 1024,
-        }
-    }
-}
-
 /// Makes a package from an ONNX file and what people say about it. Equal input gives equal bytes.
 ///
 /// # Errors
 /// See [`ImportError`].
 pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> Result<Vec<u8>, ImportError> {
     let limits = &options.limits;
-    let model = OnnxModel::parse(onnx, limits)?;
+    let mut model = OnnxModel::parse(onnx, limits)?;
     let mut problems = source.problems();
     let (name, version) = identity(source, options, &mut problems);
-    let imported = match tabular::import_tabular(&model, source.features.len()) {
-        Ok(tabular) => Imported::Tabular(tabular),
-        Err(from_tabular) => match graph::import_graph(&model, limits) {
-            Ok(graph) => Imported::Graph(graph),
-            Err(from_graph) => {
-                let refusals = more_helpful(&model, from_tabular, from_graph);
-                return Err(ImportError::Unsupported { refusals });
+    let scaler =
+        source.scaler.as_ref().and_then(|scaler| scaler.check(&source.feature_names(), &mut problems));
+    let mut renamed = Vec::new();
+    if let Some(scaler) = &scaler {
+        renamed = scaler.apply(&mut model, &mut problems);
+    }
+    let mut imported = Imported::by_any_engine(&model, source, limits)
+        .map_err(|refusals| unsupported(refusals, &renamed))?;
+    imported.rename(&renamed);
+    let mut classes = None;
+    // What does not fit by now would only be found once more.
+    if let Some(answer) = source.answer.as_ref().filter(|_| problems.is_empty()) {
+        let base = imported;
+        let signature = base.signature();
+        let known = Known {
+            signature: &signature,
+            classes: base.classes(),
+            engine: base.engine(),
+            labels: &source.labels,
+        };
+        let changed = answer.apply(&mut model, &known, &mut problems);
+        imported = match changed.filter(|_| problems.is_empty()) {
+            Some((outputs, count)) => {
+                classes = count;
+                renamed.extend(outputs);
+                let changed = base
+                    .by_the_same_engine(&model, source, limits)
+                    .map_err(|refusals| unsupported(refusals, &renamed))?;
+                changed.renamed(&renamed)
             }
-        },
-    };
+            None => base,
+        };
+    }
     let signature = imported.signature();
     let (operations_per_row, memory_per_row) = imported.cost();
-    within("the number of operations per row", operations_per_row, limits.operations_per_row)?;
-    within("the working memory per row in bytes", memory_per_row, limits.memory_per_row)?;
-    let labels = labels(source, &imported, &signature, &mut problems);
+    limits.check("operations_per_row", "the number of operations per row", operations_per_row)?;
+    limits.check("memory_per_row", "the working memory per row in bytes", memory_per_row)?;
+    let labels = labels(source, &imported, &signature, classes, &mut problems);
     check_features(source, &imported, &signature, &mut problems);
+    background::add(source, &mut imported, &mut problems);
     if !problems.is_empty() {
         return Err(ImportError::Manifest { problems });
     }
@@ -92,7 +108,7 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
         version,
         description: source.description.clone(),
         signature,
-        features: source.features.iter().map(|feature| feature.0.clone()).collect(),
+        features: features(source, &model),
         feature_version: source.feature_version.as_ref().map(|version| version.0.clone()),
         labels,
         scope: source.scope.clone(),
@@ -103,12 +119,18 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
         producer: model.producer,
         operations_per_row,
         memory_per_row,
+        contributions: background::methods(&imported),
+        mock: false,
     };
+    let beside = Beside { scaler, answer: source.answer.clone() };
+    let extra = beside.sections().map_err(|problem| ImportError::Package { problem })?;
     let sealed = match imported {
         Imported::Tabular(ImportedTabular { plan, arrays, .. }) => {
-            Package::seal_tabular(&manifest, &plan, arrays)
+            Package::seal_tabular_with(&manifest, &plan, arrays, extra)
         }
-        Imported::Graph(ImportedGraph { plan, arrays, .. }) => Package::seal_graph(&manifest, &plan, arrays),
+        Imported::Graph(ImportedGraph { plan, arrays, .. }) => {
+            Package::seal_graph_with(&manifest, &plan, arrays, extra)
+        }
     };
     sealed.map_err(|error| ImportError::Package { problem: error.to_string() })
 }
@@ -120,6 +142,60 @@ enum Imported {
 }
 
 impl Imported {
+    /// A tabular plan where that can be, else a graph.
+    fn by_any_engine(
+        model: &OnnxModel,
+        source: &ManifestSource,
+        limits: &ImportLimits,
+    ) -> Result<Self, Vec<Refusal>> {
+        match tabular::import_tabular(model, source.features.len()) {
+            Ok(tabular) => Ok(Self::Tabular(tabular)),
+            Err(from_tabular) => match graph::import_graph(model, limits) {
+                Ok(graph) => Ok(Self::Graph(graph)),
+                Err(from_graph) => Err(more_helpful(model, from_tabular, from_graph)),
+            },
+        }
+    }
+
+    /// The model with other outputs. Its classes, and what it makes of missing values, stay.
+    fn by_the_same_engine(
+        self,
+        model: &OnnxModel,
+        source: &ManifestSource,
+        limits: &ImportLimits,
+    ) -> Result<Self, Vec<Refusal>> {
+        match self {
+            Self::Tabular(ImportedTabular { classes, accepts_missing, .. }) => {
+                let tabular = tabular::import_tabular(model, source.features.len())?;
+                Ok(Self::Tabular(ImportedTabular { classes, accepts_missing, ..tabular }))
+            }
+            Self::Graph(ImportedGraph { classes, .. }) => {
+                Ok(Self::Graph(ImportedGraph { classes, ..graph::import_graph(model, limits)? }))
+            }
+        }
+    }
+
+    fn rename(&mut self, names: &[Renamed]) {
+        let (inputs, outputs) = match self {
+            Self::Tabular(model) => (&mut model.inputs, &mut model.outputs),
+            Self::Graph(model) => (&mut model.inputs, &mut model.outputs),
+        };
+        rewrite::rename(inputs, names);
+        rewrite::rename(outputs, names);
+    }
+
+    fn renamed(mut self, names: &[Renamed]) -> Self {
+        self.rename(names);
+        self
+    }
+
+    fn classes(&self) -> &[Label] {
+        match self {
+            Self::Tabular(model) => &model.classes,
+            Self::Graph(model) => &model.classes,
+        }
+    }
+
     fn engine(&self) -> Engine {
         match self {
             Self::Tabular(_) => Engine::Tabular,
@@ -176,25 +252,35 @@ fn identity(
     (name, version)
 }
 
-/// The names of the classes.
+/// Refusals in the words of the signature.
+fn unsupported(mut refusals: Vec<Refusal>, names: &[Renamed]) -> ImportError {
+    for Renamed { inner, outer } in names {
+        for refusal in &mut refusals {
+            refusal.message = refusal.message.replace(&format!("`{inner}`"), &format!("`{outer}`"));
+        }
+    }
+    ImportError::Unsupported { refusals }
+}
+
+/// The names of the classes. `counted` is how many there are, where the answer had to know.
 fn labels(
     source: &ManifestSource,
     imported: &Imported,
     signature: &Signature,
+    counted: Option<usize>,
     problems: &mut Vec<ManifestProblem>,
 ) -> Vec<String> {
     let given: Vec<String> = source.labels.iter().map(|label| label.0.clone()).collect();
-    let known = match imported {
-        Imported::Tabular(model) => model.classes.as_slice(),
-        Imported::Graph(model) => model.classes.as_slice(),
-    };
+    let known = imported.classes();
     if given.is_empty() {
         return known.iter().map(ToString::to_string).collect();
     }
     let mut problem = |message: String, hint: &str| {
         problems.push(ManifestProblem { field: "labels".to_owned(), message, hint: hint.to_owned() });
     };
-    if known.is_empty() {
+    if known.is_empty() && counted == Some(given.len()) {
+        // The answer has settled what the scores are.
+    } else if known.is_empty() {
         let width = i64::try_from(given.len()).unwrap_or(i64::MAX);
         let is_scores = |shape: &[i64]| shape.len() > 1 && shape.last() == Some(&width);
         if !signature.outputs.iter().any(|output| is_scores(&output.shape)) {
@@ -217,6 +303,15 @@ fn labels(
         );
     }
     given
+}
+
+/// The features as the manifest's source names them, else as the file does.
+fn features(source: &ManifestSource, model: &OnnxModel) -> Vec<Feature> {
+    if source.features.is_empty() {
+        let named = |name: &String| Feature { name: name.clone(), min: None, max: None };
+        return model.columns.iter().map(named).collect();
+    }
+    source.features.iter().map(|feature| feature.0.clone()).collect()
 }
 
 /// As many features as the input has columns.
@@ -248,9 +343,19 @@ fn check_features(
     }
 }
 
-/// When neither engine takes the model: the refusals of the one that was meant. A model with operators of `ai.onnx.ml` is
-/// tabular; else it is the engine with less to complain about, or the one that knows the operators in question.
+/// When neither engine takes the model: the refusals of the one that was meant. Where the tabular engine lacks an operator that the graph
+/// engine has and refuses for a reason, that reason is what must change. Else a model with operators of `ai.onnx.ml` is tabular; else it
+/// is the engine with less to complain about, or the one that knows the operators in question.
 fn more_helpful(model: &OnnxModel, tabular: Vec<Refusal>, graph: Vec<Refusal>) -> Vec<Refusal> {
+    let only_in_graph = |refusal: &Refusal| {
+        let in_tabular = operators::TABULAR_OPERATORS.iter().any(|known| known.operator == refusal.operator);
+        !in_tabular
+            && lockgate_onnx::operator::find(&refusal.domain, &refusal.operator, refusal.opset).is_some()
+    };
+    let refused_there = |refusal: &Refusal| graph.iter().any(|other| other.node == refusal.node);
+    if tabular.iter().any(|refusal| only_in_graph(refusal) && refused_there(refusal)) {
+        return graph;
+    }
     let is_tabular = model.nodes.iter().any(|node| node.domain == "ai.onnx.ml");
     let known_to_graph =
         graph.iter().any(|refusal| graph::operators().any(|known| known.name == refusal.operator));
@@ -261,13 +366,6 @@ fn more_helpful(model: &OnnxModel, tabular: Vec<Refusal>, graph: Vec<Refusal>) -
 /// A refusal that no node is to blame for.
 fn about_graph(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
     Refusal { message: message.into(), hint: hint.into(), ..Refusal::default() }
-}
-
-fn within(what: &str, found: u64, limit: u64) -> Result<(), ImportError> {
-    if found <= limit {
-        return Ok(());
-    }
-    Err(ImportError::TooLarge { what: what.to_owned(), found, limit })
 }
 
 #[cfg(test)]

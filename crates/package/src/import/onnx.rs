@@ -5,10 +5,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockgate_onnx::{Kind, Tensor};
+use lockgate_onnx::{Element, Kind, Tensor};
 use prost::Message as _;
 
-use super::{ImportError, ImportLimits, Refusal, pb};
+use super::{ImportError, ImportLimits, Refusal, containers, functions, pb};
 
 /// A checked ONNX model.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,9 +22,11 @@ pub struct OnnxModel {
     /// What the graph gives. Exporters sometimes declare a wrong shape here; trust what the nodes compute.
     pub outputs: Vec<ValueInfo>,
     /// Constants by name: the graph's initializers and the values of `Constant` nodes that hold a plain tensor.
-    pub initializers: BTreeMap<String, Constant>,
+    pub initializers: BTreeMap<String, Tensor>,
     /// The nodes, each behind those whose values it reads. `Constant` nodes that became initializers are left out.
     pub nodes: Vec<Node>,
+    /// What the columns of the only input are called, where the file says so.
+    pub columns: Vec<String>,
 }
 
 /// A named value with its declared type.
@@ -71,29 +73,6 @@ pub enum ElementType {
     Other(i32),
 }
 
-/// A constant tensor.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Constant {
-    /// The dimensions.
-    pub shape: Vec<usize>,
-    /// The elements, row-major; as many as the shape asks for.
-    pub data: ConstantData,
-}
-
-/// The elements of a constant.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "named after the element types")]
-pub enum ConstantData {
-    Float(Vec<f32>),
-    Double(Vec<f64>),
-    Int32(Vec<i32>),
-    Int64(Vec<i64>),
-    Bool(Vec<bool>),
-    String(Vec<String>),
-    /// One of the kinds that only the graph engine knows.
-    Other(Tensor),
-}
-
 /// One node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -119,8 +98,13 @@ impl OnnxModel {
     /// Bytes that are no ONNX model, end early, contradict themselves or exceed a limit; and, all at once, what no part of
     /// this program can read (data in other files, functions, sparse tensors).
     pub fn parse(bytes: &[u8], limits: &ImportLimits) -> Result<Self, ImportError> {
-        within("the file's length in bytes", bytes.len(), limits.file_bytes)?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        limits.check_file(length)?;
         check_framing(bytes)?;
+        // Before anything is allocated for what the file says.
+        let weight = super::limits::weigh(bytes);
+        limits.check("nodes", "the number of nodes", weight.nodes)?;
+        limits.check("decoded_bytes", "the memory for its content in bytes", weight.bytes)?;
         let model = pb::ModelProto::decode(bytes).map_err(|error| {
             // The outer frame is whole, so what is inside was written wrong, not cut.
             ImportError::NotOnnx { problem: format!("its content cannot be decoded ({error})") }
@@ -129,7 +113,7 @@ impl OnnxModel {
     }
 
     /// The constant called `name`.
-    pub fn constant(&self, name: &str) -> Option<&Constant> {
+    pub fn constant(&self, name: &str) -> Option<&Tensor> {
         self.initializers.get(name)
     }
 
@@ -237,7 +221,7 @@ impl<'n> Attributes<'n> {
     }
 
     /// A tensor, if the attribute is there.
-    pub fn tensor(&self, name: &str) -> Option<Constant> {
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
         let attribute = self.get(name, pb::attribute_proto::AttributeType::Tensor, "a tensor")?;
         let constant = attribute.t.as_ref().ok_or_else(|| "it holds no tensor".to_owned()).and_then(constant);
         constant.map_err(|problem| self.refuse(name, problem, "export the model again")).ok()
@@ -301,63 +285,9 @@ impl<'n> Attributes<'n> {
     }
 }
 
-impl Constant {
-    /// The number of elements.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Whether there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The element type.
-    pub fn element(&self) -> ElementType {
-        match &self.data {
-            ConstantData::Float(_) => ElementType::Float,
-            ConstantData::Double(_) => ElementType::Double,
-            ConstantData::Int32(_) => ElementType::Int32,
-            ConstantData::Int64(_) => ElementType::Int64,
-            ConstantData::Bool(_) => ElementType::Bool,
-            ConstantData::String(_) => ElementType::String,
-            ConstantData::Other(tensor) => ElementType::from_onnx(i64::from(tensor.kind() as u8)),
-        }
-    }
-
-    /// The same as a tensor.
-    ///
-    /// # Errors
-    /// Another number of elements than the shape asks for.
-    pub fn tensor(&self) -> Result<Tensor, lockgate_onnx::Problem> {
-        let shape = self.shape.as_slice();
-        match &self.data {
-            ConstantData::Float(all) => Tensor::of(shape, all.clone()),
-            ConstantData::Double(all) => Tensor::of(shape, all.clone()),
-            ConstantData::Int32(all) => Tensor::of(shape, all.clone()),
-            ConstantData::Int64(all) => Tensor::of(shape, all.clone()),
-            ConstantData::Bool(all) => Tensor::of(shape, all.clone()),
-            ConstantData::String(all) => Tensor::of(shape, all.clone()),
-            ConstantData::Other(tensor) => tensor.reshaped(shape),
-        }
-    }
-
-    /// The elements of a float constant.
-    pub fn floats(&self) -> Option<&[f32]> {
-        match &self.data {
-            ConstantData::Float(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    /// The elements of an integer constant, as used for shapes, axes and indices.
-    pub fn integers(&self) -> Option<Vec<i64>> {
-        match &self.data {
-            ConstantData::Int32(values) => Some(values.iter().map(|&value| value.into()).collect()),
-            ConstantData::Int64(values) => Some(values.clone()),
-            _ => None,
-        }
-    }
+/// The elements of an integer constant, as used for shapes, axes and indices.
+pub(super) fn integers(constant: &Tensor) -> Option<Vec<i64>> {
+    matches!(constant.kind(), Kind::I32 | Kind::I64).then(|| constant.integers().ok()).flatten()
 }
 
 impl ElementType {
@@ -400,6 +330,11 @@ impl ElementType {
             Self::String => Kind::Text,
             Self::Other(number) => return Kind::from_number(i64::from(number)),
         })
+    }
+
+    /// The element type of a constant.
+    pub(super) fn of(constant: &Tensor) -> Self {
+        Self::from_onnx(i64::from(constant.kind() as u8))
     }
 
     /// The element type with this number in the format, as in the `to` attribute of `Cast`.
@@ -467,7 +402,7 @@ fn check_framing(bytes: &[u8]) -> Result<(), ImportError> {
     Ok(())
 }
 
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
     for (index, &byte) in bytes.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f).checked_shl(u32::try_from(7 * index).ok()?)?;
@@ -478,7 +413,9 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
-fn build(model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, ImportError> {
+fn build(mut model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, ImportError> {
+    functions::inline(&mut model, limits)?;
+    let columns = containers::flatten(&mut model);
     let graph = model
         .graph
         .ok_or_else(|| ImportError::Truncated { problem: "it ends before the graph".to_owned() })?;
@@ -487,7 +424,6 @@ fn build(model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, Impo
             problem: "it ends before the list of operator sets".to_owned(),
         });
     }
-    within("the number of nodes", graph.node.len(), limits.nodes)?;
 
     let mut opsets = BTreeMap::new();
     for import in &model.opset_import {
@@ -509,13 +445,6 @@ fn build(model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, Impo
     };
     if !graph.sparse_initializer.is_empty() {
         refuse("sparse initializers are not supported".to_owned(), "export with dense weights");
-    }
-    for function in &model.functions {
-        let name = function.name.as_deref().unwrap_or_default();
-        refuse(
-            format!("model-local functions are not supported (`{name}`)"),
-            "inline them before packaging: onnx.inliner.inline_local_functions",
-        );
     }
 
     let mut names = Names::default();
@@ -598,11 +527,12 @@ fn build(model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, Impo
         return Err(ImportError::Truncated { problem: "the graph has no outputs".to_owned() });
     }
     let mut outputs: Vec<ValueInfo> = Vec::new();
+    let mut listed = BTreeSet::new();
     for output in &graph.output {
         if !names.written.contains_key(&output.name) {
             return Err(malformed(format!("output `{}` is written by no node", output.name)));
         }
-        if outputs.iter().any(|have| have.name == output.name) {
+        if !listed.insert(&output.name) {
             return Err(malformed(format!("output `{}` is listed twice", output.name)));
         }
         outputs.push(value_info(output)?);
@@ -611,7 +541,7 @@ fn build(model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, Impo
         return Err(ImportError::Unsupported { refusals });
     }
     let producer = format!("{} {}", model.producer_name, model.producer_version).trim().to_owned();
-    Ok(OnnxModel { opsets, producer, inputs, outputs, initializers, nodes })
+    Ok(OnnxModel { opsets, producer, inputs, outputs, initializers, nodes, columns })
 }
 
 /// Who writes which value; each value is written once.
@@ -690,41 +620,31 @@ fn guessed_type(attribute: &pb::AttributeProto) -> pb::attribute_proto::Attribut
 }
 
 /// The tensor of a `Constant` node, in whichever attribute it is.
-pub(super) fn plain_constant(node: &Node) -> Result<Option<Constant>, ImportError> {
+pub(super) fn plain_constant(node: &Node) -> Result<Option<Tensor>, ImportError> {
     if node.operator != "Constant" || node.domain != "ai.onnx" || node.attributes.len() != 1 {
         return Ok(None);
     }
     let Some((name, attribute)) = node.attributes.iter().next() else {
         return Ok(None);
     };
-    let data = match name.as_str() {
-        "value" => {
-            let Some(tensor) = attribute.t.as_ref().filter(|tensor| !is_external(tensor)) else {
-                return Ok(None);
-            };
-            let constant = constant(tensor)
-                .map_err(|problem| malformed(format!("constant `{}`: {problem}", node.name)))?;
-            return Ok(Some(constant));
-        }
-        "value_float" => {
-            return Ok(Some(Constant { shape: vec![], data: ConstantData::Float(vec![attribute.f]) }));
-        }
-        "value_int" => {
-            return Ok(Some(Constant { shape: vec![], data: ConstantData::Int64(vec![attribute.i]) }));
-        }
-        "value_floats" => ConstantData::Float(attribute.floats.clone()),
-        "value_ints" => ConstantData::Int64(attribute.ints.clone()),
-        "value_string" => {
-            let text = String::from_utf8_lossy(&attribute.s).into_owned();
-            return Ok(Some(Constant { shape: vec![], data: ConstantData::String(vec![text]) }));
-        }
-        "value_strings" => ConstantData::String(
+    Ok(match name.as_str() {
+        "value" => match attribute.t.as_ref().filter(|tensor| !is_external(tensor)) {
+            Some(tensor) => Some(
+                constant(tensor)
+                    .map_err(|problem| malformed(format!("constant `{}`: {problem}", node.name)))?,
+            ),
+            None => None,
+        },
+        "value_float" => Some(Tensor::scalar(attribute.f)),
+        "value_int" => Some(Tensor::scalar(attribute.i)),
+        "value_string" => Some(Tensor::scalar(String::from_utf8_lossy(&attribute.s).into_owned())),
+        "value_floats" => Some(Tensor::vector(attribute.floats.clone())),
+        "value_ints" => Some(Tensor::vector(attribute.ints.clone())),
+        "value_strings" => Some(Tensor::vector(
             attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
-        ),
-        _ => return Ok(None),
-    };
-    let len = attribute.floats.len().max(attribute.ints.len()).max(attribute.strings.len());
-    Ok(Some(Constant { shape: vec![len], data }))
+        )),
+        _ => None,
+    })
 }
 
 pub(super) fn is_external(tensor: &pb::TensorProto) -> bool {
@@ -732,7 +652,7 @@ pub(super) fn is_external(tensor: &pb::TensorProto) -> bool {
 }
 
 /// A tensor's elements, from whichever field holds them; their number must be what the shape asks for.
-pub(super) fn constant(tensor: &pb::TensorProto) -> Result<Constant, String> {
+pub(super) fn constant(tensor: &pb::TensorProto) -> Result<Tensor, String> {
     if is_external(tensor) {
         return Err("its data lie in another file".to_owned());
     }
@@ -748,41 +668,32 @@ pub(super) fn constant(tensor: &pb::TensorProto) -> Result<Constant, String> {
     }
     let element = ElementType::from_number(tensor.data_type);
     let raw = tensor.raw_data.as_slice();
-    let data = match element {
-        ElementType::Float => ConstantData::Float(elements(raw, &tensor.float_data, f32::from_le_bytes)?),
-        ElementType::Double => ConstantData::Double(elements(raw, &tensor.double_data, f64::from_le_bytes)?),
-        ElementType::Int64 => ConstantData::Int64(elements(raw, &tensor.int64_data, i64::from_le_bytes)?),
-        ElementType::Int32 => ConstantData::Int32(elements(raw, &tensor.int32_data, i32::from_le_bytes)?),
+    match element {
+        ElementType::Float => sized(shape, elements(raw, &tensor.float_data, f32::from_le_bytes)?),
+        ElementType::Double => sized(shape, elements(raw, &tensor.double_data, f64::from_le_bytes)?),
+        ElementType::Int64 => sized(shape, elements(raw, &tensor.int64_data, i64::from_le_bytes)?),
+        ElementType::Int32 => sized(shape, elements(raw, &tensor.int32_data, i32::from_le_bytes)?),
         ElementType::Bool => {
             let numbers = if raw.is_empty() {
                 tensor.int32_data.clone()
             } else {
                 raw.iter().map(|&b| b.into()).collect()
             };
-            ConstantData::Bool(numbers.into_iter().map(|number| number != 0).collect())
+            sized(shape, numbers.into_iter().map(|number| number != 0).collect())
         }
         ElementType::String => {
             let texts = tensor.string_data.iter().map(|bytes| String::from_utf8(bytes.clone()));
-            ConstantData::String(texts.collect::<Result<_, _>>().map_err(|_| "a text is not UTF-8")?)
+            sized(shape, texts.collect::<Result<_, _>>().map_err(|_| "a text is not UTF-8")?)
         }
-        other => {
-            let data = ConstantData::Other(other_kind(other, tensor, &shape)?);
-            return Ok(Constant { shape, data });
-        }
-    };
-    let found = match &data {
-        ConstantData::Float(values) => values.len(),
-        ConstantData::Double(values) => values.len(),
-        ConstantData::Int32(values) => values.len(),
-        ConstantData::Int64(values) => values.len(),
-        ConstantData::Bool(values) => values.len(),
-        ConstantData::String(values) => values.len(),
-        ConstantData::Other(tensor) => tensor.len(),
-    };
-    if found != count {
-        return Err(format!("its shape {shape:?} asks for {count} elements, {found} are there"));
+        other => other_kind(other, tensor, &shape),
     }
-    Ok(Constant { shape, data })
+}
+
+/// A tensor whose shape must ask for as many elements as there are.
+fn sized<T: Element>(shape: Vec<usize>, elements: Vec<T>) -> Result<Tensor, String> {
+    let (count, found) = (shape.iter().product::<usize>(), elements.len());
+    let problem = format!("its shape {shape:?} asks for {count} elements, {found} are there");
+    Tensor::of(shape, elements).map_err(|_| problem)
 }
 
 /// The elements of a kind that has no field of its own in the format.
@@ -866,12 +777,4 @@ fn malformed(problem: String) -> ImportError {
         problem,
         hint: "check the file with onnx.checker.check_model, or export it again".to_owned(),
     }
-}
-
-fn within(what: &str, found: usize, limit: usize) -> Result<(), ImportError> {
-    if found <= limit {
-        return Ok(());
-    }
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    Err(ImportError::TooLarge { what: what.to_owned(), found: number(found), limit: number(limit) })
 }

@@ -1,5 +1,7 @@
 //! The operators of the tabular engine: one table, from which nodes are dispatched and reference pages are made.
 
+use lockgate_onnx::operator::{TREE_ENSEMBLE_CLASSIFIER, TREE_ENSEMBLE_REGRESSOR};
+
 use crate::Engine;
 
 use super::onnx::Node;
@@ -206,58 +208,14 @@ pub const TABULAR_OPERATORS: &[OperatorSupport] = &[
     ml(
         "TreeEnsembleClassifier",
         4,
-        &[
-            "base_values",
-            "base_values_as_tensor",
-            "class_ids",
-            "class_nodeids",
-            "class_treeids",
-            "class_weights",
-            "class_weights_as_tensor",
-            "classlabels_int64s",
-            "classlabels_strings",
-            "nodes_falsenodeids",
-            "nodes_featureids",
-            "nodes_hitrates",
-            "nodes_hitrates_as_tensor",
-            "nodes_missing_value_tracks_true",
-            "nodes_modes",
-            "nodes_nodeids",
-            "nodes_treeids",
-            "nodes_truenodeids",
-            "nodes_values",
-            "nodes_values_as_tensor",
-            "post_transform",
-        ],
+        TREE_ENSEMBLE_CLASSIFIER,
         "numbers given as double must be exact in single precision",
         trees::classifier,
     ),
     ml(
         "TreeEnsembleRegressor",
         4,
-        &[
-            "aggregate_function",
-            "base_values",
-            "base_values_as_tensor",
-            "n_targets",
-            "nodes_falsenodeids",
-            "nodes_featureids",
-            "nodes_hitrates",
-            "nodes_hitrates_as_tensor",
-            "nodes_missing_value_tracks_true",
-            "nodes_modes",
-            "nodes_nodeids",
-            "nodes_treeids",
-            "nodes_truenodeids",
-            "nodes_values",
-            "nodes_values_as_tensor",
-            "post_transform",
-            "target_ids",
-            "target_nodeids",
-            "target_treeids",
-            "target_weights",
-            "target_weights_as_tensor",
-        ],
+        TREE_ENSEMBLE_REGRESSOR,
         "numbers given as double must be exact in single precision",
         trees::regressor,
     ),

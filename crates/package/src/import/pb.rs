@@ -32,6 +32,22 @@ pub(crate) struct OperatorSetIdProto {
 pub(crate) struct FunctionProto {
     #[prost(string, optional, tag = "1")]
     pub(crate) name: Option<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub(crate) output: Vec<String>,
+    #[prost(string, repeated, tag = "6")]
+    pub(crate) attribute: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) opset_import: Vec<OperatorSetIdProto>,
+    #[prost(string, tag = "10")]
+    pub(crate) domain: String,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) attribute_proto: Vec<AttributeProto>,
+    #[prost(string, tag = "13")]
+    pub(crate) overload: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -64,6 +80,8 @@ pub(crate) struct NodeProto {
     pub(crate) attribute: Vec<AttributeProto>,
     #[prost(string, tag = "7")]
     pub(crate) domain: String,
+    #[prost(string, tag = "8")]
+    pub(crate) overload: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -183,10 +201,10 @@ pub(crate) struct ValueInfoProto {
     pub(crate) r#type: Option<TypeProto>,
 }
 
-/// The type of a value. Sequences, maps, optional and sparse values are told from tensors by having none.
+/// The type of a value. Sequences, optional and sparse values are told from tensors and maps by having none.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TypeProto {
-    #[prost(oneof = "type_proto::Value", tags = "1")]
+    #[prost(oneof = "type_proto::Value", tags = "1, 5")]
     pub(crate) value: Option<type_proto::Value>,
 }
 
@@ -197,6 +215,23 @@ pub(crate) mod type_proto {
     pub(crate) enum Value {
         #[prost(message, tag = "1")]
         TensorType(Tensor),
+        #[prost(message, tag = "5")]
+        MapType(Map),
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct Map {
+        #[prost(int32, tag = "1")]
+        pub(crate) key_type: i32,
+        #[prost(message, optional, tag = "2")]
+        pub(crate) value_type: Option<Held>,
+    }
+
+    /// The type of a map's values, as far as they are tensors.
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct Held {
+        #[prost(message, optional, tag = "1")]
+        pub(crate) tensor_type: Option<Tensor>,
     }
 
     #[derive(Clone, PartialEq, Message)]

@@ -4,6 +4,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ManifestProblem;
+use super::answer::AnswerSource;
+use super::scaler::ScalerSource;
 use crate::{Feature, Scope};
 
 /// What people write about a model: the manifest's source, in YAML, JSON or TOML. Every field may be left out.
@@ -31,7 +33,20 @@ pub struct ManifestSource {
     /// Whether NaN means "missing" to this model. Left out, it is so for trees that were trained with missing values and for
     /// pipelines that replace them.
     pub accepts_missing: Option<bool>,
+    /// Rows of the input, all columns of all inputs one after the other, that contributions are measured against: a sample of the
+    /// training set. `null` is a missing value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub background: Vec<Vec<Option<f64>>>,
+    /// What was done to the data before training, and is done to each request before the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaler: Option<ScalerSource>,
+    /// What is made of the model's scores: calibration, confidence, thresholds, labels by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerSource>,
 }
+
+/// The most rows of a background.
+pub const MOST_BACKGROUND: usize = 1000;
 
 /// A feature: its name, or its name and range.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,7 +60,12 @@ pub struct FeatureSource(pub Feature);
 pub struct Scalar(pub String);
 
 impl ManifestSource {
-    /// What makes no sense whatever the model is.
+    /// The names of the features.
+    pub(super) fn feature_names(&self) -> Vec<&str> {
+        self.features.iter().map(|feature| feature.0.name.as_str()).collect()
+    }
+
+    /// What makes no sense whatever the model is. The scaler is checked where it is made.
     pub(super) fn problems(&self) -> Vec<ManifestProblem> {
         let mut problems = Vec::new();
         let mut problem = |field: String, message: String, hint: &str| {
@@ -88,10 +108,18 @@ impl ManifestSource {
                 );
             }
         }
+        if self.background.len() > MOST_BACKGROUND {
+            let message =
+                format!("it has {} rows, at most {MOST_BACKGROUND} are taken", self.background.len());
+            problem("background".to_owned(), message, "take a sample of them: 100 rows are often enough");
+        }
         for (name, value) in &self.metrics {
             if !value.is_finite() {
                 problem(format!("metrics.{name}"), format!("{value} is not a finite number"), "leave it out");
             }
+        }
+        if let Some(answer) = &self.answer {
+            answer.problems(&mut problems);
         }
         problems
     }

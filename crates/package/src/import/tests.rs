@@ -1,6 +1,8 @@
 //! What the importer refuses and in which words; what it reads from a manifest source. Answers of imported models are
 //! compared with onnxruntime's where they can be computed, in `lockgate-inference`.
 
+mod beside;
+
 use super::pb;
 use super::pb::attribute_proto::AttributeType;
 use prost::Message as _;
@@ -54,6 +56,7 @@ fn node(
         op_type: operator.to_owned(),
         domain: if ml.contains(&operator) { "ai.onnx.ml".to_owned() } else { String::new() },
         attribute: attributes,
+        overload: String::new(),
     }
 }
 
@@ -376,11 +379,6 @@ fn what_lies_outside_of_the_graph_is_refused() {
          save_as_external_data=False)",
     );
     check(
-        |model| model.functions.push(pb::FunctionProto { name: Some("f".to_owned()) }),
-        "model-local functions are not supported (`f`); hint: inline them before packaging: \
-         onnx.inliner.inline_local_functions",
-    );
-    check(
         |model| model.opset_import[0].version = 999,
         "the model uses ai.onnx opset 999, which is newer than 28, the newest one known; hint: export with an older \
          target_opset",
@@ -396,12 +394,49 @@ fn limits_are_named() {
         assert!(error.contains(want), "{error}");
     };
     let limits = ImportLimits::default();
-    check(ImportLimits { file_bytes: 10, ..limits.clone() }, "the limit is 10");
-    check(ImportLimits { nodes: 0, ..limits.clone() }, "the number of nodes is 1, the limit is 0");
+    check(ImportLimits { file_bytes: 10, ..limits.clone() }, "the limit `file_bytes` is 10");
+    check(ImportLimits { nodes: 0, ..limits.clone() }, "the number of nodes is 1, the limit `nodes` is 0");
     check(
-        ImportLimits { operations_per_row: 1, ..limits },
-        "the number of operations per row is 6, the limit is 1",
+        ImportLimits { operations_per_row: 1, ..limits.clone() },
+        "the number of operations per row is 6, the limit `operations_per_row` is 1",
     );
+    check(ImportLimits { decoded_bytes: 100, ..limits }, "the limit `decoded_bytes` is 100");
+    for name in ImportLimits::NAMES {
+        let mut limits = ImportLimits::default();
+        assert!(limits.set(name, 7) && limits.get(name) == Some(7), "{name}");
+    }
+    assert!(!ImportLimits::default().set("rows", 1));
+}
+
+/// A length-delimited field of the wire format.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut bytes);
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+#[test]
+fn a_small_file_cannot_take_much_memory() {
+    let check = |graph: &[u8], want: &str| {
+        let bytes = [&[8, 9][..], &field(7, graph), &field(8, &[16, 17])].concat();
+        let error = import(&bytes, &ManifestSource::default(), &ImportOptions::default()).unwrap_err();
+        assert!(error.to_string().contains(want), "{error}");
+    };
+    // Two bytes make a node of some hundred bytes.
+    check(&[10, 0].repeat(1_000_000), "the number of nodes is 1000000, the limit `nodes` is 100000");
+    let attributes = field(1, &[42, 0].repeat(5_000_000));
+    check(&attributes, "the limit `decoded_bytes` is 2147483648");
+    // Bodies count as well.
+    let body = [10, 0].repeat(60_000);
+    let node = field(1, &field(5, &field(6, &body)));
+    check(&node.repeat(2), "the number of nodes is 120002");
+    // A graph in a graph in a graph.
+    let mut deep = Vec::new();
+    for _ in 0..5_000 {
+        deep = field(1, &field(5, &field(6, &deep)));
+    }
+    check(&deep, "recursion limit");
 }
 
 #[test]
@@ -471,4 +506,81 @@ fn a_manifest_source_reads_as_people_write_it() {
         "unknown field `mim`, expected one of `name`, `min`, `max`",
     );
     check(r#"{"features": [7]}"#, "expected a feature's name, or its name, min and max");
+}
+
+/// What becomes of a model: the engine with the names of inputs, outputs and features, or the error.
+fn outcome(model: &pb::ModelProto) -> String {
+    let options = ImportOptions {
+        model: Some("m".to_owned()),
+        version: Some("1.0.0".to_owned()),
+        ..ImportOptions::default()
+    };
+    let limits = &options.limits;
+    match OnnxModel::parse(&model.encode_to_vec(), limits) {
+        Ok(parsed) => {
+            let packaged = import(&model.encode_to_vec(), &ManifestSource::default(), &options);
+            let operators: Vec<&str> = parsed.nodes.iter().map(|node| node.operator.as_str()).collect();
+            let outputs: Vec<&str> = parsed.outputs.iter().map(|output| output.name.as_str()).collect();
+            let problem = packaged.err().map(|error| format!(": {error}")).unwrap_or_default();
+            format!("{operators:?} {outputs:?} {:?}{problem}", parsed.columns)
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn functions_take_the_place_of_their_calls() {
+    let function = |name: &str, nodes: Vec<pb::NodeProto>| pb::FunctionProto {
+        name: Some(name.to_owned()),
+        domain: "local".to_owned(),
+        input: vec!["x".to_owned()],
+        output: vec!["y".to_owned()],
+        attribute: vec!["alpha".to_owned()],
+        node: nodes,
+        ..Default::default()
+    };
+    let call = |name: &str, inputs: &[&str], outputs: &[&str], attributes| pb::NodeProto {
+        domain: "local".to_owned(),
+        ..node(name, inputs, outputs, attributes)
+    };
+    let check = |functions: Vec<pb::FunctionProto>, attributes, want: &str| {
+        let mut model = model(vec![call("f", &["X"], &["Y"], attributes)]);
+        model.functions = functions;
+        let found = outcome(&model);
+        assert!(found.starts_with(want), "{found}");
+    };
+    let doubled =
+        function("f", vec![node("Add", &["x", "x"], &["t"], vec![]), node("Relu", &["t"], &["y"], vec![])]);
+    check(vec![doubled], vec![], "[\"Add\", \"Relu\"] [\"Y\"] []");
+    let nested = function("f", vec![call("g", &["x"], &["t"], vec![]), call("g", &["t"], &["y"], vec![])]);
+    let inner = function("g", vec![node("Relu", &["x"], &["y"], vec![])]);
+    check(vec![nested, inner.clone()], vec![], "[\"Relu\", \"Relu\"] [\"Y\"] []");
+    let circle = function("f", vec![call("f", &["x"], &["y"], vec![])]);
+    check(vec![circle], vec![], "the ONNX file is malformed: function `f` calls itself");
+    let plain = pb::FunctionProto { name: Some("f".to_owned()), ..inner };
+    check(
+        vec![plain],
+        vec![floats("beta", &[1.0])],
+        "the ONNX file is malformed: function `f` has no attribute `beta`",
+    );
+}
+
+#[test]
+fn maps_are_columns_and_sequences_are_outputs() {
+    let vectorizer = pb::NodeProto {
+        domain: "ai.onnx.ml".to_owned(),
+        ..node("DictVectorizer", &["X"], &["Y"], vec![texts("string_vocabulary", &["depth", "price"])])
+    };
+    let mut dictionary = model(vec![vectorizer]);
+    let held =
+        pb::type_proto::Held { tensor_type: Some(pb::type_proto::Tensor { elem_type: 1, shape: None }) };
+    let map = pb::type_proto::Map { key_type: 8, value_type: Some(held) };
+    dictionary.graph.as_mut().unwrap().input[0].r#type =
+        Some(pb::TypeProto { value: Some(pb::type_proto::Value::MapType(map)) });
+    assert_eq!(outcome(&dictionary), "[\"Identity\"] [\"Y\"] [\"depth\", \"price\"]");
+
+    let sequence =
+        vec![node("Relu", &["X"], &["r"], vec![]), node("SequenceConstruct", &["r", "X"], &["S"], vec![])];
+    let want = "[\"Relu\", \"Identity\", \"Identity\"] [\"S.0\", \"S.1\"] []";
+    assert_eq!(outcome(&model(sequence)), want);
 }

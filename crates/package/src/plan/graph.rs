@@ -3,7 +3,7 @@
 //! Operators and their attributes are ONNX's own ([`lockgate_onnx`]); what the importer settles is which values are constant, where they lie,
 //! and which results anybody wants. Shapes are known when a request comes.
 
-use lockgate_onnx::{Kind, Source, Tensor};
+use lockgate_onnx::{Attribute, Kind, Source, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{Datatype, Envelope, EnvelopeBuilder, SectionRange, Signature, TensorSpec};
@@ -13,6 +13,12 @@ pub const GRAPH_PLAN_VERSION: (u16, u16) = (2, 0);
 
 /// The longest a free dimension other than the batch may be in a request. Bounds of work and memory per row count with it.
 pub const LONGEST_FREE_DIMENSION: u64 = 1024;
+
+/// How deep graphs may lie inside of each other.
+pub const DEEPEST_GRAPH: usize = 8;
+
+/// How deep the values of a plan's text may be nested; a graph inside of a node takes six levels.
+const DEEPEST_VALUE: usize = 16 + 8 * DEEPEST_GRAPH;
 
 const PLAN_SECTION: &str = "plan";
 
@@ -97,11 +103,14 @@ impl GraphPlan {
             envelope.section(PLAN_SECTION).ok_or_else(|| malformed("it has no section `plan`".to_owned()))?;
         let bytes = envelope.bytes_of(section);
         let unreadable = |error: rmp_serde::decode::Error| malformed(format!("it cannot be read: {error}"));
-        let Version { version } = rmp_serde::from_slice(bytes).map_err(unreadable)?;
+        let Version { version } = nested(bytes).map_err(unreadable)?;
         if version.0 != GRAPH_PLAN_VERSION.0 {
             return Err(GraphPlanError::OtherVersion { found: version });
         }
-        let mut plan: Self = rmp_serde::from_slice(bytes).map_err(unreadable)?;
+        let mut plan: Self = nested(bytes).map_err(unreadable)?;
+        if depth(&plan.graph) > DEEPEST_GRAPH {
+            return Err(malformed(format!("graphs lie more than {DEEPEST_GRAPH} deep inside of each other")));
+        }
         for index in 0..plan.arrays.len() {
             let section = envelope.section(&format!("array/{index}"));
             plan.sections
@@ -150,6 +159,25 @@ impl GraphPlan {
             Err(GraphPlanError::Malformed("the manifest's signature is not the plan's".to_owned()))
         }
     }
+}
+
+/// Reads a value that is not nested so deep that reading it would take all of the stack.
+fn nested<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, rmp_serde::decode::Error> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(DEEPEST_VALUE);
+    T::deserialize(&mut deserializer)
+}
+
+/// How deep graphs lie inside of a graph's nodes.
+fn depth(source: &Source) -> usize {
+    let bodies =
+        source.nodes.iter().flat_map(|node| node.attributes.values()).filter_map(
+            |attribute| match attribute {
+                Attribute::Graph(body) => Some(depth(body) + 1),
+                _ => None,
+            },
+        );
+    bodies.max().unwrap_or(0)
 }
 
 impl Datatype {

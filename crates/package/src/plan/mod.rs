@@ -4,6 +4,7 @@
 //! (trees, weights) lie in the sections `array/0`, `array/1`, … and are used in place. Reading a plan checks everything that
 //! running it relies on, so an engine can neither read outside of an array nor loop.
 
+pub mod explain;
 #[cfg(feature = "graph")]
 pub mod graph;
 pub mod tabular;

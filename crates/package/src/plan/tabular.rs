@@ -12,8 +12,11 @@ use crate::{
     Datatype, Envelope, EnvelopeBuilder, MessagePackReader, SectionRange, Signature, UnexpectedMessagePack,
 };
 
-/// The newest version of tabular plans that this crate reads, and the one it writes.
-pub const TABULAR_PLAN_VERSION: (u16, u16) = (1, 0);
+/// The newest version of tabular plans that this crate reads. It writes the oldest one that has all a plan needs.
+pub const TABULAR_PLAN_VERSION: (u16, u16) = (1, 1);
+
+/// The version of plans with neither covers nor a background, which came with 1.1.
+const PLAIN_VERSION: (u16, u16) = (1, 0);
 
 /// The most columns that a value can have.
 pub const MOST_COLUMNS: u32 = 1 << 24;
@@ -57,6 +60,10 @@ pub struct TabularPlan {
     pub steps: Vec<Step>,
     /// The values that are given back, in the order of the signature.
     pub outputs: Vec<u32>,
+    /// Rows of the inputs, all their columns one behind the other, that contributions can be measured against; single or
+    /// double precision. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<u32>,
     #[serde(skip)]
     sections: Vec<SectionRange>,
 }
@@ -389,6 +396,9 @@ pub struct Trees {
     pub transform: Transform,
     /// How scores choose a class; absent for regressors.
     pub choice: Option<Choice>,
+    /// How many rows of the training set, or what weight of them, came to each node; single precision. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covers: Option<u32>,
 }
 
 /// What the leaves of an ensemble hold.
@@ -452,16 +462,33 @@ impl TabularPlan {
         steps: Vec<Step>,
         outputs: Vec<u32>,
     ) -> Self {
+        let covers = steps.iter().any(|step| matches!(step, Step::Trees(trees) if trees.covers.is_some()));
         Self {
-            version: TABULAR_PLAN_VERSION,
+            version: if covers { TABULAR_PLAN_VERSION } else { PLAIN_VERSION },
             values,
             inputs,
             arrays,
             texts,
             steps,
             outputs,
+            background: None,
             sections: Vec::new(),
         }
+    }
+
+    /// The plan with a background: an array of rows of the inputs, all their columns one behind the other.
+    #[must_use]
+    pub fn with_background(mut self, array: Array) -> Self {
+        self.version = TABULAR_PLAN_VERSION;
+        self.background = u32::try_from(self.arrays.len()).ok();
+        self.arrays.push(array);
+        self
+    }
+
+    /// Columns of all inputs together.
+    #[inline(never)]
+    pub fn input_columns(&self) -> u64 {
+        self.values.iter().take(self.inputs as usize).map(|value| u64::from(value.columns)).sum()
     }
 
     /// Adds the plan and the arrays' bytes, in the order of [`TabularPlan::arrays`], to an envelope.
@@ -500,6 +527,7 @@ impl TabularPlan {
     ///
     /// # Errors
     /// A newer version, a missing section, or a plan that contradicts itself.
+    #[inline(never)]
     pub fn read(envelope: &Envelope) -> Result<Self, TabularPlanError> {
         let section = envelope
             .section(PLAN_SECTION)
@@ -531,10 +559,17 @@ impl TabularPlan {
         self.sections.get(usize::try_from(array).ok()?).copied()
     }
 
+    /// The elements of an array of numbers, in the envelope that the plan was read from.
+    pub fn numbers(&self, envelope: &Envelope, array: u32) -> Option<Vec<f64>> {
+        let form = self.arrays.get(usize::try_from(array).ok()?)?;
+        form.numbers(envelope.bytes_of(self.array_section(array)?))
+    }
+
     /// Checks that the inputs and outputs are those that a signature declares.
     ///
     /// # Errors
     /// Another number, kind or width.
+    #[inline(never)]
     pub fn check_signature(&self, signature: &Signature) -> Result<(), TabularPlanError> {
         let inputs = 0..self.inputs;
         if signature.inputs.len() != inputs.len() || signature.outputs.len() != self.outputs.len() {
@@ -570,6 +605,7 @@ impl TabularPlan {
     }
 
     /// Checks everything about the plan that does not need the arrays' elements.
+    #[inline(never)]
     fn check(&self) -> Result<(), TabularPlanError> {
         for (index, value) in self.values.iter().enumerate() {
             if value.columns == 0 || value.columns > MOST_COLUMNS {
@@ -605,10 +641,19 @@ impl TabularPlan {
                 return Err(malformed(format!("output value {output} is never written")));
             }
         }
+        if let Some(background) = self.background {
+            let Array { kind, len } = self.array(background)?;
+            let columns = self.input_columns();
+            let is_rows = len > 0 && columns > 0 && len.is_multiple_of(columns);
+            if !is_rows || !matches!(kind, ArrayKind::F32 | ArrayKind::F64) {
+                return Err(malformed("the background is no rows of the inputs".to_owned()));
+            }
+        }
         Ok(())
     }
 
     /// What is wrong with the forms that a step reads and writes.
+    #[inline(never)]
     fn check_step(&self, step: &Step) -> Result<Option<&'static str>, TabularPlanError> {
         let require = |ok: bool, problem: &'static str| if ok { None } else { Some(problem) };
         Ok(match step {
@@ -729,6 +774,7 @@ impl TabularPlan {
         })
     }
 
+    #[inline(never)]
     fn check_trees(&self, trees: &Trees) -> Result<Option<&'static str>, TabularPlanError> {
         let (from, scores) = (self.value(trees.input)?, self.value(trees.scores)?);
         if from.kind != Kind::F32 || scores.kind != Kind::F32 {
@@ -763,6 +809,12 @@ impl TabularPlan {
         };
         if !leaves || targets == 0 || targets > MOST_COLUMNS {
             return Ok(Some("the leaves of an ensemble do not fit its targets"));
+        }
+        if let Some(covers) = trees.covers {
+            let covers = self.array(covers)?;
+            if covers.kind != ArrayKind::F32 || covers.len != self.array(trees.nodes)?.len {
+                return Ok(Some("an ensemble has other covers than nodes"));
+            }
         }
         if !trees.base.is_empty() && trees.base.len() != targets as usize {
             return Ok(Some("an ensemble has another number of base values than targets"));
@@ -812,6 +864,29 @@ impl TabularPlan {
 }
 
 impl Step {
+    /// The step's name, `Dense`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cast { .. } => "Cast",
+            Self::Unary { .. } => "Unary",
+            Self::Binary { .. } => "Binary",
+            Self::Scale { .. } => "Scale",
+            Self::Dense { .. } => "Dense",
+            Self::Softmax { .. } => "Softmax",
+            Self::Normalize { .. } => "Normalize",
+            Self::Reduce { .. } => "Reduce",
+            Self::Clip { .. } => "Clip",
+            Self::Impute { .. } => "Impute",
+            Self::Concat { .. } => "Concat",
+            Self::Select { .. } => "Select",
+            Self::ArgMax { .. } => "ArgMax",
+            Self::IsPositive { .. } => "IsPositive",
+            Self::Lookup { .. } => "Lookup",
+            Self::Transform { .. } => "Transform",
+            Self::Trees(_) => "Trees",
+        }
+    }
+
     /// The values that the step reads.
     pub fn reads(&self) -> Vec<u32> {
         let value = |operand: &Operand| match operand {
@@ -907,6 +982,19 @@ impl Array {
         usize::try_from(self.len).ok()?.checked_mul(size)
     }
 
+    /// The elements in double precision, of an array of numbers.
+    pub fn numbers(self, bytes: &[u8]) -> Option<Vec<f64>> {
+        match self.kind {
+            ArrayKind::F32 => {
+                Some(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).into()).collect())
+            }
+            ArrayKind::F64 => {
+                Some(bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+            }
+            ArrayKind::U32 | ArrayKind::Node => None,
+        }
+    }
+
     fn is_row(self, kind: ArrayKind, columns: u32) -> bool {
         self.kind == kind && (self.len == 1 || self.len == u64::from(columns))
     }
@@ -923,12 +1011,12 @@ struct Version {
 
 packed_structs! {
     Version { version }
-    TabularPlan { version, values, inputs, arrays, texts, steps, outputs; sections }
+    TabularPlan { version, values, inputs, arrays, texts, steps, outputs, background; sections }
     Value { kind, columns }
     Array { kind, len }
     Trees {
         input, scores, class, nodes, roots, feature_bits, tests_equality, tracks_missing, wide, leaves, targets, aggregate,
-        base, transform, choice,
+        base, transform, choice, covers,
     }
 }
 
@@ -1096,13 +1184,20 @@ mod tests {
                 base: vec![0.1; targets as usize],
                 transform: Transform::None,
                 choice,
+                covers: choice.is_none().then_some(3),
             })));
         }
         let array = |kind, len| Array { kind, len };
-        let arrays = vec![array(ArrayKind::F32, 2), array(ArrayKind::Node, 1), array(ArrayKind::U32, 2)];
+        let arrays = vec![
+            array(ArrayKind::F32, 2),
+            array(ArrayKind::Node, 1),
+            array(ArrayKind::U32, 2),
+            array(ArrayKind::F32, 1),
+        ];
         let texts = vec!["down".to_owned(), "up".to_owned()];
-        let bytes = vec![vec![0; 8]; 3];
-        (TabularPlan::new(2, values, arrays, texts, steps, vec![score, index]), bytes)
+        let bytes = vec![vec![0; 8], vec![0; 8], vec![0; 8], vec![0; 4], vec![0; 32]];
+        let plan = TabularPlan::new(2, values, arrays, texts, steps, vec![score, index]);
+        (plan.with_background(array(ArrayKind::F64, 4)), bytes)
     }
 
     fn sealed(plan: &TabularPlan, arrays: Vec<Vec<u8>>) -> Result<Envelope, TabularPlanError> {
@@ -1137,8 +1232,26 @@ mod tests {
         check(|plan| plan.values[0].columns = 0, "value 0 has 0 columns");
         check(|plan| plan.values[2].columns = 3, "step 0: the forms of a cast do not fit");
         check(|plan| plan.arrays[0].len = 3, "do not fit");
-        check(|plan| plan.arrays[1].len = 2, "array 1 has 8 bytes");
+        check(|plan| plan.arrays[4].len = 8, "array 4 has 32 bytes");
         check(|plan| plan.texts.clear(), "the forms of a table do not fit");
+        check(|plan| plan.arrays[3].len = 2, "an ensemble has other covers than nodes");
+        check(|plan| plan.arrays[4].len = 3, "the background is no rows of the inputs");
+    }
+
+    #[test]
+    fn plans_without_covers_or_background_are_as_they_were() {
+        let (plan, _) = everything();
+        assert_eq!(plan.version, (1, 1));
+        let steps: Vec<Step> = plan
+            .steps
+            .into_iter()
+            .filter(|step| !matches!(step, Step::Trees(trees) if trees.covers.is_some()))
+            .collect();
+        let plain = TabularPlan::new(2, plan.values, plan.arrays, plan.texts, steps, plan.outputs);
+        assert_eq!(plain.version, (1, 0));
+        let bytes = rmp_serde::to_vec_named(&plain).unwrap();
+        let holds = |word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        assert!(!holds("covers") && !holds("background"));
     }
 
     #[test]

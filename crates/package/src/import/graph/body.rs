@@ -7,12 +7,10 @@ use lockgate_onnx::{Attribute, Node, Source, Tensor};
 use super::super::onnx::{self, OnnxModel};
 use super::super::pb::attribute_proto::AttributeType;
 use super::super::{Refusal, pb};
+use crate::plan::graph::DEEPEST_GRAPH as DEEPEST;
 
 /// The attribute of a loop in a plan that says how many of its operands are captured.
 const CAPTURES: &str = "captures";
-
-/// How deep graphs may lie inside of each other.
-const DEEPEST: usize = 8;
 
 /// The attributes of a node, and the names that its graphs read from around it, graph by graph in the order of the attributes.
 pub(super) fn attributes(
@@ -40,11 +38,8 @@ pub(super) fn attributes(
 
 /// The names that the graphs of a node read from around it.
 pub(super) fn reads(node: &onnx::Node) -> impl Iterator<Item = &str> {
-    let mut names = Vec::new();
-    for graph in node.attributes.values().filter_map(|attribute| attribute.g.as_ref()) {
-        free_names(graph, &mut Vec::new(), &mut names, 0);
-    }
-    names.into_iter()
+    let graphs = node.attributes.values().filter_map(|attribute| attribute.g.as_ref());
+    graphs.flat_map(|graph| free_names(graph, 0))
 }
 
 /// The arrays that the graphs of a node refer to.
@@ -94,7 +89,7 @@ fn value(
         }
         AttributeType::Tensor => {
             let tensor = attribute.t.as_ref().ok_or("it holds no tensor")?;
-            Attribute::Tensor(onnx::constant(tensor)?.tensor().map_err(|problem| problem.to_string())?)
+            Attribute::Tensor(onnx::constant(tensor)?)
         }
         AttributeType::Graph => {
             let graph = attribute.g.as_ref().ok_or("it holds no graph")?;
@@ -104,33 +99,54 @@ fn value(
     })
 }
 
-/// What a graph reads that it does not write itself, each name once, in the order in which it is read.
-fn free_names<'g>(
-    graph: &'g pb::GraphProto,
-    bound: &mut Vec<&'g str>,
-    names: &mut Vec<&'g str>,
-    depth: usize,
-) {
-    if depth > DEEPEST {
-        return;
-    }
-    let before = bound.len();
-    bound.extend(graph.input.iter().map(|input| input.name.as_str()));
-    bound.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
-    let read = |name: &'g str, bound: &[&str], names: &mut Vec<&'g str>| {
-        if !name.is_empty() && !bound.contains(&name) && !names.contains(&name) {
-            names.push(name);
+/// The names that a graph reads from around it.
+#[derive(Default)]
+struct Free<'g> {
+    /// What is written where the walk is.
+    bound: BTreeSet<&'g str>,
+    /// Each name once, in the order in which it is read.
+    names: Vec<&'g str>,
+    seen: BTreeSet<&'g str>,
+}
+
+/// What a graph reads that it does not write itself.
+fn free_names(graph: &pb::GraphProto, depth: usize) -> Vec<&str> {
+    let mut free = Free::default();
+    free.walk(graph, depth);
+    free.names
+}
+
+impl<'g> Free<'g> {
+    fn read(&mut self, name: &'g str) {
+        if !name.is_empty() && !self.bound.contains(name) && self.seen.insert(name) {
+            self.names.push(name);
         }
-    };
-    for node in &graph.node {
-        node.input.iter().for_each(|name| read(name, bound, names));
-        for inner in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
-            free_names(inner, bound, names, depth + 1);
-        }
-        bound.extend(node.output.iter().map(String::as_str));
     }
-    graph.output.iter().for_each(|output| read(&output.name, bound, names));
-    bound.truncate(before);
+
+    fn walk(&mut self, graph: &'g pb::GraphProto, depth: usize) {
+        if depth > DEEPEST {
+            return;
+        }
+        let mut own = Vec::new();
+        let mut write = |bound: &mut BTreeSet<&'g str>, name: &'g str| {
+            if bound.insert(name) {
+                own.push(name);
+            }
+        };
+        graph.input.iter().for_each(|input| write(&mut self.bound, &input.name));
+        graph.initializer.iter().for_each(|tensor| write(&mut self.bound, &tensor.name));
+        for node in &graph.node {
+            node.input.iter().for_each(|name| self.read(name));
+            for inner in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+                self.walk(inner, depth + 1);
+            }
+            node.output.iter().for_each(|name| write(&mut self.bound, name));
+        }
+        graph.output.iter().for_each(|output| self.read(&output.name));
+        for name in own {
+            self.bound.remove(name);
+        }
+    }
 }
 
 fn body(
@@ -157,16 +173,14 @@ fn body(
     for input in graph.input.iter().filter(|input| !initialized.contains(input.name.as_str())) {
         place(&mut ids, &input.name)?;
     }
-    let mut outer = Vec::new();
-    free_names(graph, &mut Vec::new(), &mut outer, depth);
-    for name in outer {
+    for name in free_names(graph, depth) {
         place(&mut ids, name)?;
         captured.push(name.to_owned());
     }
     let mut source = Source { inputs: u32::try_from(ids.len()).unwrap_or(u32::MAX), ..Source::default() };
     for tensor in &graph.initializer {
         let value = place(&mut ids, &tensor.name)?;
-        let tensor = onnx::constant(tensor)?.tensor().map_err(|problem| problem.to_string())?;
+        let tensor = onnx::constant(tensor)?;
         add_constant(&mut source, arrays, tensor, value);
     }
     for proto in &graph.node {
@@ -183,7 +197,7 @@ fn body(
         let node = onnx::node(proto, name, domain, opset).map_err(|error| error.to_string())?;
         if let Some(found) = onnx::plain_constant(&node).map_err(|error| error.to_string())? {
             let value = place(&mut ids, node.output(0).unwrap_or_default())?;
-            add_constant(&mut source, arrays, found.tensor().map_err(|problem| problem.to_string())?, value);
+            add_constant(&mut source, arrays, found, value);
             continue;
         }
         let mut more = Vec::new();

@@ -10,7 +10,7 @@ mod probe;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockgate_onnx::graph::NodeProblem;
-use lockgate_onnx::{Meter, Node, Problem, Source, Tensor, operator};
+use lockgate_onnx::{Kind, Meter, Node, Problem, Source, Tensor, operator};
 
 use super::onnx::{self, Dimension, ElementType, OnnxModel};
 use super::operators::{NEWEST_OPSETS, newer_opset};
@@ -18,9 +18,6 @@ use super::tabular::Label;
 use super::{ImportLimits, Refusal, about_graph};
 use crate::TensorSpec;
 use crate::plan::graph::{Array, GraphPlan};
-
-/// The most bytes and operations of a constant that is computed ahead; a small file must not ask for all memory.
-const FOLDING: (u64, u64) = (1 << 28, 1 << 32);
 
 /// A graph model, ready to be sealed into a package.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +68,8 @@ struct Builder {
     nodes: Vec<Node>,
     next: u32,
     classes: Vec<Label>,
+    /// Bytes and operations of the constants that were computed ahead: a small file must not ask for all memory.
+    folded: (u64, u64),
 }
 
 /// Imports a graph of operators.
@@ -87,7 +86,7 @@ pub fn import_graph(model: &OnnxModel, limits: &ImportLimits) -> Result<Imported
         if !node.outputs.iter().any(|output| wanted.contains(output.as_str())) {
             continue;
         }
-        if let Err(refusal) = builder.node(model, node, &wanted, &mut values) {
+        if let Err(refusal) = builder.node(model, node, &wanted, &mut values, limits) {
             refusals.extend(refusal);
         }
     }
@@ -100,9 +99,9 @@ pub fn import_graph(model: &OnnxModel, limits: &ImportLimits) -> Result<Imported
     for output in &model.outputs {
         match values.get(output.name.as_str()) {
             Some(&value) => outputs.push(builder.place(value)),
-            None => match model.constant(&output.name).map(onnx::Constant::tensor) {
-                Some(Ok(tensor)) => {
-                    let value = builder.constant(tensor);
+            None => match model.constant(&output.name) {
+                Some(tensor) => {
+                    let value = builder.constant(tensor.clone());
                     outputs.push(builder.place(value));
                 }
                 _ if refusals.is_empty() => refusals.push(about_graph(
@@ -118,24 +117,22 @@ pub fn import_graph(model: &OnnxModel, limits: &ImportLimits) -> Result<Imported
     }
     let Builder { arrays, constants, nodes, classes, .. } = builder;
     // Arrays that only folded nodes read are left out.
-    let used: Vec<(usize, u32)> = constants.into_iter().collect();
-    let mut bodies = BTreeSet::new();
-    nodes.iter().for_each(|node| body::arrays_of(node, &mut bodies));
-    let kept: Vec<usize> = (0..arrays.len())
-        .filter(|index| used.iter().any(|(have, _)| have == index) || bodies.contains(index))
-        .collect();
-    let position =
-        |index: usize| kept.iter().position(|have| *have == index).and_then(|at| u32::try_from(at).ok());
+    let mut used: BTreeSet<usize> = constants.keys().copied().collect();
+    nodes.iter().for_each(|node| body::arrays_of(node, &mut used));
+    let positions: BTreeMap<usize, u32> = used.iter().copied().zip(0..).collect();
+    let position = |index: usize| positions.get(&index).copied();
     let source = Source {
         inputs: u32::try_from(model.inputs.len()).unwrap_or(u32::MAX),
-        constants: used.iter().filter_map(|(index, value)| Some((*value, position(*index)?))).collect(),
+        constants: constants.iter().filter_map(|(index, value)| Some((*value, position(*index)?))).collect(),
         nodes: nodes.into_iter().map(|node| body::renumbered(node, &position)).collect(),
         outputs,
     };
-    let arrays: Vec<Tensor> = kept.iter().filter_map(|index| arrays.get(*index).cloned()).collect();
-    let probed = probe::probe(model, &source, &arrays, &free, limits).map_err(|refusal| vec![refusal])?;
+    let arrays: Vec<Tensor> = used.iter().filter_map(|index| arrays.get(*index).cloned()).collect();
+    let kinds: Vec<Kind> =
+        model.inputs.iter().filter_map(|input| input.element.and_then(ElementType::kind)).collect();
+    let probed =
+        probe::probe(model, &source, &arrays, &kinds, &free, limits).map_err(|refusal| vec![refusal])?;
     let declared = arrays.iter().map(|array| Array { kind: array.kind(), shape: array.shape().to_vec() });
-    let kinds = model.inputs.iter().filter_map(|input| input.element.and_then(ElementType::kind)).collect();
     let plan = GraphPlan::new(kinds, free, declared.collect(), source);
     let bytes = arrays.iter().map(Tensor::to_bytes).collect();
     Ok(ImportedGraph {
@@ -241,6 +238,7 @@ impl Builder {
         node: &'m onnx::Node,
         wanted: &BTreeSet<&str>,
         values: &mut BTreeMap<&'m str, Value>,
+        limits: &ImportLimits,
     ) -> Result<(), Vec<Refusal>> {
         if node.operator == "ZipMap" && node.domain == "ai.onnx.ml" {
             return self.zip_map(node, values);
@@ -253,7 +251,7 @@ impl Builder {
         for index in 0..node.inputs.len() {
             operands.push(match node.input(index) {
                 None => None,
-                Some(name) => Some(self.operand(model, node, name, values)?),
+                Some(name) => Some(self.operand(model, name, values)?),
             });
         }
         let (attributes, captured) =
@@ -263,7 +261,7 @@ impl Builder {
             let name =
                 known.or_else(|| model.initializers.get_key_value(name).map(|(name, _)| name.as_str()));
             // What makes the value unknown has been refused already.
-            operands.push(Some(self.operand(model, node, name.ok_or_else(Vec::new)?, values)?));
+            operands.push(Some(self.operand(model, name.ok_or_else(Vec::new)?, values)?));
         }
         let has_body =
             attributes.values().any(|attribute| matches!(attribute, lockgate_onnx::Attribute::Graph(_)));
@@ -292,9 +290,21 @@ impl Builder {
             made.kernel(&tensors, &self.arrays).map_err(|problem| vec![refusal(node, &problem.problem)])?;
         let is_constant = operands.iter().all(|operand| !matches!(operand, Some(Value::Computed(_))));
         if is_constant && !has_body && !operator::is_random(&node.domain, &node.operator) {
-            let mut meter = Meter::new(FOLDING.0, FOLDING.1);
-            let results = kernel(&tensors, &mut meter).map_err(|problem| vec![refusal(node, &problem)])?;
+            let left = (
+                limits.folded_bytes.saturating_sub(self.folded.0),
+                limits.folded_operations.saturating_sub(self.folded.1),
+            );
+            let mut meter = Meter::new(left.0, left.1);
+            let results = kernel(&tensors, &mut meter)
+                .map_err(|problem| vec![folding_refusal(node, &problem, limits, self.folded)])?;
+            self.folded.1 = self.folded.1.saturating_add(meter.operations());
             for (name, result) in node.outputs.iter().zip(results) {
+                self.folded.0 = self.folded.0.saturating_add(result.bytes());
+                if self.folded.0 > limits.folded_bytes {
+                    let problem =
+                        Problem::Limit { what: "bytes of memory", needed: result.bytes(), limit: left.0 };
+                    return Err(vec![folding_refusal(node, &problem, limits, self.folded)]);
+                }
                 let value = self.constant(result);
                 values.insert(name, value);
             }
@@ -315,7 +325,6 @@ impl Builder {
     fn operand<'m>(
         &mut self,
         model: &'m OnnxModel,
-        node: &onnx::Node,
         name: &'m str,
         values: &mut BTreeMap<&'m str, Value>,
     ) -> Result<Value, Vec<Refusal>> {
@@ -324,8 +333,7 @@ impl Builder {
         }
         // What makes the value unknown has been refused already.
         let constant = model.constant(name).ok_or_else(Vec::new)?;
-        let tensor = constant.tensor().map_err(|problem| vec![refusal(node, &problem)])?;
-        let value = self.constant(tensor);
+        let value = self.constant(constant.clone());
         values.insert(name, value);
         Ok(value)
     }
@@ -360,6 +368,26 @@ fn refusal(node: &onnx::Node, problem: &Problem) -> Refusal {
         other => node
             .refusal(other.to_string(), "check the file with onnx.checker.check_model, or export it again"),
     }
+}
+
+/// A refusal of a node whose results are the same in every run and too large, or take too long, to compute ahead.
+fn folding_refusal(
+    node: &onnx::Node,
+    problem: &Problem,
+    limits: &ImportLimits,
+    folded: (u64, u64),
+) -> Refusal {
+    let Problem::Limit { what, needed, .. } = problem else { return refusal(node, problem) };
+    let (name, limit, before) = match *what {
+        "operations" => ("folded_operations", limits.folded_operations, folded.1),
+        _ => ("folded_bytes", limits.folded_bytes, folded.0),
+    };
+    node.refusal(
+        format!(
+            "it is the same in every run, and computing it ahead would take {needed} {what} beside {before} for others; the limit `{name}` is {limit}"
+        ),
+        "export the model without the constant, or raise the limit",
+    )
 }
 
 /// A refusal of a node of the plan, which may lie inside of another.

@@ -27,6 +27,7 @@ pub(super) fn probe(
     model: &OnnxModel,
     source: &Source,
     arrays: &[Tensor],
+    kinds: &[Kind],
     free: &[Vec<Option<String>>],
     limits: &ImportLimits,
 ) -> Result<Probed, Refusal> {
@@ -36,10 +37,7 @@ pub(super) fn probe(
     let batch = free.iter().find_map(|names| names.first()?.clone());
     let has_others = free.iter().flatten().flatten().any(|name| Some(name) != batch.as_ref());
     let longest = usize::try_from(LONGEST_FREE_DIMENSION).unwrap_or(usize::MAX);
-    let kinds: Vec<Kind> =
-        model.inputs.iter().filter_map(|input| input.element.and_then(ElementType::kind)).collect();
-    let prober =
-        Prober { graph: &graph, inputs: &inputs, kinds: &kinds, free, batch: batch.as_deref(), limits };
+    let prober = Prober { graph: &graph, inputs: &inputs, kinds, free, batch: batch.as_deref(), limits };
 
     let (one, cost) = match prober.run(Lengths { batch: 1, others: if has_others { longest } else { 1 } }) {
         Ok(found) => found,

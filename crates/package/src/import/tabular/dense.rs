@@ -1,8 +1,10 @@
 //! The operators of `ai.onnx` that surround tabular models.
 
+use lockgate_onnx::{Data, Tensor};
+
 use super::{Form, Lowering, Symbol, Tracked, labels_of};
 use crate::import::Refusal;
-use crate::import::onnx::{Attributes, Constant, ConstantData, ElementType, Node};
+use crate::import::onnx::{Attributes, ElementType, Node};
 use crate::plan::tabular::{Binary, Kind, Norm, Operand, Reduction, Rounding, Step, Unary, Value};
 
 type Lowered = Result<(), Refusal>;
@@ -131,7 +133,7 @@ fn combine(
             let len = u32::try_from(row.len()).unwrap_or(u32::MAX);
             if len != 1 && columns != 1 && len != columns {
                 let message =
-                    format!("a constant of shape {:?} does not fit {columns} columns", constant.shape);
+                    format!("a constant of shape {:?} does not fit {columns} columns", constant.shape());
                 return Err(node.refusal(message, EXPORT_AGAIN));
             }
             widest = widest.max(len);
@@ -179,26 +181,29 @@ fn fused_bias(
 }
 
 /// The numbers of a constant that goes with every row.
-fn constant_row(node: &Node, constant: &Constant, form: Form) -> Result<Vec<f64>, Refusal> {
-    let numbers: Option<Vec<f64>> = match &constant.data {
-        ConstantData::Float(values) => Some(values.iter().map(|&value| value.into()).collect()),
-        ConstantData::Double(values) => Some(values.clone()),
+fn constant_row(node: &Node, constant: &Tensor, form: Form) -> Result<Vec<f64>, Refusal> {
+    let numbers: Option<Vec<f64>> = match constant.data() {
+        Data::F32(values) => Some(values.iter().map(|&value| value.into()).collect()),
+        Data::F64(values) => Some(values.clone()),
         _ => None,
     };
     let numbers = numbers.ok_or_else(|| {
-        node.refusal(format!("a constant is {}, expected float or double", constant.element()), EXPORT_AGAIN)
+        node.refusal(
+            format!("a constant is {}, expected float or double", ElementType::of(constant)),
+            EXPORT_AGAIN,
+        )
     })?;
-    let scalar = matches!(constant.shape.as_slice(), [] | [1]);
+    let scalar = matches!(constant.shape(), [] | [1]);
     let is_row = match form {
-        Form::Matrix => scalar || matches!(constant.shape.as_slice(), [_] | [1, _]),
-        Form::Across => scalar || matches!(constant.shape.as_slice(), [1, 1]),
+        Form::Matrix => scalar || matches!(constant.shape(), [_] | [1, _]),
+        Form::Across => scalar || matches!(constant.shape(), [1, 1]),
         _ => scalar,
     };
     if is_row {
         return Ok(numbers);
     }
     Err(node.refusal(
-        format!("a constant of shape {:?} is not the same for every row", constant.shape),
+        format!("a constant of shape {:?} is not the same for every row", constant.shape()),
         ROWS_STAY,
     ))
 }
@@ -344,31 +349,34 @@ pub(in crate::import) fn gemm<'m>(l: &mut Lowering<'m>, node: &'m Node, a: &Attr
 fn product<'m>(
     l: &mut Lowering<'m>,
     node: &'m Node,
-    weights: &Constant,
+    weights: &Tensor,
     transposed: bool,
     alpha: f32,
     bias: Option<Vec<f64>>,
 ) -> Lowered {
     let input = l.float_matrix(node, 0)?;
     let Value { kind, columns } = l.form(input.value);
-    let (rows, outputs, form) = match (weights.shape.as_slice(), transposed) {
+    let (rows, outputs, form) = match (weights.shape(), transposed) {
         ([rows, outputs], false) | ([outputs, rows], true) => (*rows, *outputs, Form::Matrix),
         ([rows], false) => (*rows, 1, Form::Vector),
         _ => {
-            return Err(node
-                .refusal(format!("weights of shape {:?}, expected a matrix", weights.shape), EXPORT_AGAIN));
+            return Err(node.refusal(
+                format!("weights of shape {:?}, expected a matrix", weights.shape()),
+                EXPORT_AGAIN,
+            ));
         }
     };
-    let numbers = match (&weights.data, kind) {
-        (ConstantData::Float(values), Kind::F32) => values.iter().map(|&value| f64::from(value)).collect(),
-        (ConstantData::Double(values), Kind::F64) => values.clone(),
+    let numbers = match (&weights.data(), kind) {
+        (Data::F32(values), Kind::F32) => values.iter().map(|&value| f64::from(value)).collect(),
+        (Data::F64(values), Kind::F64) => values.clone(),
         _ => {
-            let message = format!("weights are {} and the input is {}", weights.element(), input.element);
+            let message =
+                format!("weights are {} and the input is {}", ElementType::of(weights), input.element);
             return Err(node.refusal(message, EXPORT_AGAIN));
         }
     };
     if rows != columns as usize || outputs == 0 {
-        let message = format!("weights of shape {:?} do not fit {columns} columns", weights.shape);
+        let message = format!("weights of shape {:?} do not fit {columns} columns", weights.shape());
         return Err(node.refusal(message, EXPORT_AGAIN));
     }
     let scaled = |value: f64| value * f64::from(alpha);
@@ -639,7 +647,7 @@ pub(in crate::import) fn gather<'m>(l: &mut Lowering<'m>, node: &'m Node, a: &At
             }
             let constant = l.constant(node, 1)?;
             let columns = l.integers(node, 1)?;
-            let form = if constant.shape.is_empty() { Form::Vector } else { Form::Matrix };
+            let form = if constant.shape().is_empty() { Form::Vector } else { Form::Matrix };
             select(l, node, &input, &columns, form)
         }
     }
@@ -683,17 +691,12 @@ fn select<'m>(l: &mut Lowering<'m>, node: &'m Node, input: &Tracked, columns: &[
     Ok(())
 }
 
-fn lookup<'m>(
-    l: &mut Lowering<'m>,
-    node: &'m Node,
-    table: &Constant,
-    index: &Tracked,
-    form: Form,
-) -> Lowered {
-    let flat = matches!(table.shape.as_slice(), [_] | [1, _]);
+fn lookup<'m>(l: &mut Lowering<'m>, node: &'m Node, table: &Tensor, index: &Tracked, form: Form) -> Lowered {
+    let flat = matches!(table.shape(), [_] | [1, _]);
     let labels = labels_of(table).filter(|labels| flat && !labels.is_empty());
     let Some(labels) = labels else {
-        let message = format!("a table of {} with shape {:?} is not supported", table.element(), table.shape);
+        let message =
+            format!("a table of {} with shape {:?} is not supported", ElementType::of(table), table.shape());
         return Err(node.refusal(message, "use a list of integers or texts"));
     };
     let Value { kind, columns } = l.form(index.value);
@@ -701,7 +704,7 @@ fn lookup<'m>(
         return Err(node.refusal("an index into a table must be one integer per row", EXPORT_AGAIN));
     }
     let mut label = l.labels(index.value, &labels, form);
-    if table.element() == ElementType::Int32 {
+    if ElementType::of(table) == ElementType::Int32 {
         label.element = ElementType::Int32;
     }
     l.bind_output(node, 0, label);

@@ -10,7 +10,9 @@ pub(super) mod trees;
 
 use std::collections::BTreeMap;
 
-use super::onnx::{Attributes, Constant, ConstantData, Dimension, ElementType, Node, OnnxModel};
+use lockgate_onnx::{Data, Tensor};
+
+use super::onnx::{Attributes, Dimension, ElementType, Node, OnnxModel, integers};
 use super::operators::{self, NEWEST_OPSETS};
 use super::{Refusal, about_graph};
 use crate::plan::tabular::{
@@ -45,7 +47,7 @@ pub(super) enum Label {
 /// What a name stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Symbol {
-    Constant(Constant),
+    Constant(Tensor),
     Value(Tracked),
     /// A node that could not be taken writes it.
     Unknown,
@@ -202,7 +204,7 @@ impl<'m> Lowering<'m> {
     fn width_from_readers(&self, name: &str) -> Option<u32> {
         let constant_rows = |name: Option<&str>| {
             let constant = name.and_then(|name| self.model.constant(name))?;
-            constant.shape.first().copied().filter(|_| constant.shape.len() == 2)
+            constant.shape().first().copied().filter(|_| constant.rank() == 2)
         };
         let width = self.model.nodes.iter().filter(|node| node.input(0) == Some(name)).find_map(|node| {
             let attributes = node.attributes();
@@ -540,7 +542,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// A node's constant input.
-    pub(super) fn constant(&self, node: &Node, index: usize) -> Result<Constant, Refusal> {
+    pub(super) fn constant(&self, node: &Node, index: usize) -> Result<Tensor, Refusal> {
         match self.symbol(node, index)? {
             Symbol::Constant(constant) => Ok(constant),
             _ => Err(node.refusal(
@@ -553,9 +555,9 @@ impl<'m> Lowering<'m> {
     /// The elements of a constant of integers.
     pub(super) fn integers(&self, node: &Node, index: usize) -> Result<Vec<i64>, Refusal> {
         let constant = self.constant(node, index)?;
-        constant.integers().ok_or_else(|| {
+        integers(&constant).ok_or_else(|| {
             node.refusal(
-                format!("input {index} is {}, expected int64", constant.element()),
+                format!("input {index} is {}, expected int64", ElementType::of(&constant)),
                 "export it again",
             )
         })
@@ -631,7 +633,7 @@ fn rename(step: &mut Step, value: &mut dyn FnMut(&mut u32), array: &mut dyn FnMu
             value(output);
         }
         Step::Trees(trees) => {
-            let Trees { input, scores, class, nodes, roots, leaves, .. } = &mut **trees;
+            let Trees { input, scores, class, nodes, roots, leaves, covers, .. } = &mut **trees;
             value(input);
             value(scores);
             if let Some(class) = class {
@@ -639,6 +641,9 @@ fn rename(step: &mut Step, value: &mut dyn FnMut(&mut u32), array: &mut dyn FnMu
             }
             array(nodes);
             array(roots);
+            if let Some(covers) = covers {
+                array(covers);
+            }
             match leaves {
                 crate::plan::tabular::Leaves::One => {}
                 crate::plan::tabular::Leaves::Dense { weights } => array(weights),
@@ -667,10 +672,10 @@ fn rename(step: &mut Step, value: &mut dyn FnMut(&mut u32), array: &mut dyn FnMu
 }
 
 /// The labels that a constant holds.
-pub(super) fn labels_of(constant: &Constant) -> Option<Vec<Label>> {
-    match &constant.data {
-        ConstantData::String(texts) => Some(texts.iter().cloned().map(Label::Text).collect()),
-        _ => Some(constant.integers()?.into_iter().map(Label::Integer).collect()),
+pub(super) fn labels_of(constant: &Tensor) -> Option<Vec<Label>> {
+    match constant.data() {
+        Data::Text(texts) => Some(texts.iter().cloned().map(Label::Text).collect()),
+        _ => Some(integers(constant)?.into_iter().map(Label::Integer).collect()),
     }
 }
 

@@ -4,14 +4,16 @@
 //! and the opposite tests exchange the branches. What a missing value does is carried along, so no test changes its answer
 //! for NaN.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockgate_onnx_ml::tree as kernel;
+
+use lockgate_onnx::{Data, Tensor};
 
 use super::classic::{class_labels, post_transform, refuse_ambiguous_transform};
 use super::{Form, Lowering, Tracked};
 use crate::import::Refusal;
-use crate::import::onnx::{Attributes, ConstantData, ElementType, Node};
+use crate::import::onnx::{Attributes, ElementType, Node};
 use crate::plan::tabular::{Aggregate, ArrayKind, Choice, Kind, Leaves, Rounding, Step, Transform, Trees};
 
 const EXPORT_AGAIN: &str = "export the model again";
@@ -60,6 +62,12 @@ pub(in crate::import) fn classifier<'m>(
         return Err(node.refusal(
             "some leaves vote for one of two classes and some for the other, which the specification leaves open",
             "export votes for one class, as current versions of skl2onnx and onnxmltools do",
+        ));
+    }
+    if matches!(choice, Choice::Single { .. }) && !base.is_empty() && !forest.every_leaf_votes_for_all(1) {
+        return Err(node.refusal(
+            "a base value does not count where no tree votes, which is not supported",
+            "export votes of 0 where a leaf has none",
         ));
     }
     let scores = l.value(Kind::F32, u32::try_from(labels.len()).unwrap_or(u32::MAX));
@@ -112,6 +120,12 @@ pub(in crate::import) fn regressor<'m>(
             node.refusal(format!("a leaf votes for a target beyond the {targets} declared"), EXPORT_AGAIN)
         );
     }
+    if !base.is_empty() && targets > 1 && !forest.every_leaf_votes_for_all(targets) {
+        return Err(node.refusal(
+            "a base value does not count for a target that no tree votes for, which is not supported",
+            "export votes of 0 where a leaf has none",
+        ));
+    }
     let scores = l.value(Kind::F32, u32::try_from(targets).unwrap_or(u32::MAX));
     forest.lower(
         l,
@@ -148,6 +162,8 @@ struct Forest<'m> {
     first: &'m [i64],
     second: &'m [i64],
     missing_first: Vec<bool>,
+    /// How many rows of the training set came to each node, as far as the exporter says so.
+    covers: Vec<f32>,
     /// Tree, node, target, weight.
     votes: Vec<(i64, i64, usize, f32)>,
     index: BTreeMap<(i64, i64), usize>,
@@ -195,8 +211,8 @@ impl<'m> Forest<'m> {
                 EXPORT_AGAIN,
             );
         }
-        // How often training took a branch; it does not change the result.
-        a.has_no_effect(&["nodes_hitrates", "nodes_hitrates_as_tensor"]);
+        // How many rows of the training set came to each node. It changes no prediction, so that nothing is refused here.
+        let covers = exact_numbers(a, "nodes_hitrates").iter().map(|&cover| cover as f32).collect();
         let missing = a.ints("nodes_missing_value_tracks_true");
         if ![0, count].contains(&missing.len()) {
             let message = format!("expected {count} numbers, one per node, found {}", missing.len());
@@ -251,12 +267,49 @@ impl<'m> Forest<'m> {
                 return Err(node.refusal(format!("tree {} has node {} twice", key.0, key.1), EXPORT_AGAIN));
             }
         }
-        Ok(Self { trees, ids, columns, tests, thresholds, first, second, missing_first, votes, index })
+        Ok(Self {
+            trees,
+            ids,
+            columns,
+            tests,
+            thresholds,
+            first,
+            second,
+            missing_first,
+            covers,
+            votes,
+            index,
+        })
     }
 
     fn every_leaf_votes_for_all(&self, targets: usize) -> bool {
         let leaves = self.tests.iter().filter(|&&test| test == Mode::Leaf).count();
         leaves.checked_mul(targets) == Some(self.votes.len())
+    }
+
+    /// Whether the numbers given as hit rates are covers: those of the branches of every test make up the test's own. Some
+    /// exporters write 1 everywhere, which says nothing.
+    fn has_covers(&self) -> bool {
+        let cover = |position: usize| self.covers.get(position).copied().map(f64::from);
+        let mut tests = 0;
+        for (position, &test) in self.tests.iter().enumerate() {
+            let Some(own) = cover(position).filter(|own| *own >= 0.0 && own.is_finite()) else {
+                return false;
+            };
+            if test == Mode::Leaf {
+                continue;
+            }
+            tests += 1;
+            let branch = |ids: &[i64]| {
+                let key = (*self.trees.get(position)?, *ids.get(position)?);
+                cover(*self.index.get(&key)?)
+            };
+            let (Some(first), Some(second)) = (branch(self.first), branch(self.second)) else { return false };
+            if own == 0.0 || (own - (first + second)).abs() > 1e-3 * own {
+                return false;
+            }
+        }
+        tests > 0 && self.covers.len() == self.ids.len()
     }
 
     /// Lays the trees out and adds the step.
@@ -286,13 +339,16 @@ impl<'m> Forest<'m> {
         }
         let feature_bits = u32::BITS - (columns - 1).leading_zeros();
         let leaves = self.leaves(node, &score)?;
+        let has_covers = self.has_covers();
         let layout = self.layout(node, feature_bits, &leaves.place)?;
         if self.missing_first.iter().zip(&self.tests).any(|(&missing, &test)| missing && test != Mode::Leaf) {
             l.accept_missing();
         }
-        let operations = layout.operations.saturating_mul(4).saturating_add(20 * score.targets as u64);
+        let operations =
+            layout.operations.saturating_mul(4).saturating_add(20_u64.saturating_mul(score.targets as u64));
         let nodes = l.array(ArrayKind::Node, &layout.nodes);
         let roots = l.array(ArrayKind::U32, &layout.roots);
+        let covers = has_covers.then(|| l.array(ArrayKind::F32, &layout.covers));
         let leaves = match leaves.kind {
             LeafKind::One => Leaves::One,
             LeafKind::Dense(weights) => Leaves::Dense { weights: l.array(ArrayKind::F32, &weights) },
@@ -318,6 +374,7 @@ impl<'m> Forest<'m> {
             base: score.base,
             transform: score.transform,
             choice: score.choice,
+            covers,
         };
         l.step(Step::Trees(Box::new(trees)), operations);
         Ok(())
@@ -353,6 +410,7 @@ impl<'m> Forest<'m> {
     /// Where each leaf's votes lie.
     fn leaves(&self, node: &Node, score: &Scores) -> Result<LeafTable, Refusal> {
         let mut of_leaf: Vec<Vec<(usize, f32)>> = vec![Vec::new(); self.ids.len()];
+        let mut voted = BTreeSet::new();
         for &(tree, id, target, weight) in &self.votes {
             let position = self.index.get(&(tree, id)).copied();
             let place = position
@@ -362,7 +420,7 @@ impl<'m> Forest<'m> {
                 let message = format!("a vote belongs to node {id} of tree {tree}, which is no leaf");
                 return Err(node.refusal(message, EXPORT_AGAIN));
             };
-            if place.iter().any(|have| have.0 == target) {
+            if !voted.insert((tree, id, target)) {
                 let message = format!("leaf {id} of tree {tree} votes twice for target {target}");
                 return Err(node.refusal(message, EXPORT_AGAIN));
             }
@@ -417,6 +475,7 @@ impl<'m> Forest<'m> {
     ) -> Result<Layout, Refusal> {
         let mut layout = Layout::default();
         let mut visited = vec![false; self.ids.len()];
+        let mut known = BTreeSet::new();
         let mut start = 0;
         while let Some(&tree) = self.trees.get(start) {
             let len = self
@@ -426,7 +485,7 @@ impl<'m> Forest<'m> {
                 .iter()
                 .take_while(|&&other| other == tree)
                 .count();
-            if self.trees.get(start + len..).unwrap_or_default().contains(&tree) {
+            if !known.insert(tree) {
                 return Err(
                     node.refusal(format!("the nodes of tree {tree} do not lie together"), EXPORT_AGAIN)
                 );
@@ -466,6 +525,7 @@ impl<'m> Forest<'m> {
             let test = self.tests.get(position).copied().unwrap_or(Mode::Leaf);
             if test == Mode::Leaf {
                 layout.nodes.extend(leaves.get(&position));
+                layout.covers.extend(self.covers.get(position));
                 next += 1;
                 continue;
             }
@@ -483,6 +543,7 @@ impl<'m> Forest<'m> {
             layout.tests_equality |= canonical.equality;
             layout.tracks_missing |= canonical.missing_first;
             layout.nodes.push(inner);
+            layout.covers.extend(self.covers.get(position));
             queue.push((first, depth + 1));
             queue.push((second, depth + 1));
             next += 1;
@@ -499,6 +560,8 @@ impl<'m> Forest<'m> {
         let tracks = self.missing_first.get(position).copied().unwrap_or(false);
         let (threshold, equality, swapped) = match mode {
             Mode::LessOrEqual | Mode::Leaf => (at_most, false, false),
+            // Nothing is greater than NaN, and everything is at most infinity.
+            Mode::Greater | Mode::GreaterOrEqual if threshold.is_nan() => (f32::INFINITY, false, true),
             Mode::Greater => (at_most, false, true),
             Mode::Less => (below(threshold), false, false),
             Mode::GreaterOrEqual => (below(threshold), false, true),
@@ -547,6 +610,7 @@ enum LeafKind {
 #[derive(Default)]
 struct Layout {
     nodes: Vec<kernel::Node>,
+    covers: Vec<f32>,
     roots: Vec<u32>,
     tests_equality: bool,
     tracks_missing: bool,
@@ -563,9 +627,9 @@ fn exact_numbers(a: &Attributes<'_>, name: &str) -> Vec<f64> {
     if a.has(name) {
         a.refuse(&as_tensor, format!("`{name}` is given too"), EXPORT_AGAIN);
     }
-    match a.tensor(&as_tensor).map(|tensor| tensor.data) {
-        Some(ConstantData::Float(numbers)) => numbers.iter().map(|&number| number.into()).collect(),
-        Some(ConstantData::Double(numbers)) => numbers,
+    match a.tensor(&as_tensor).map(Tensor::into_data) {
+        Some(Data::F32(numbers)) => numbers.iter().map(|&number| number.into()).collect(),
+        Some(Data::F64(numbers)) => numbers,
         Some(_) => {
             a.refuse(&as_tensor, "expected a tensor of float or double", EXPORT_AGAIN);
             Vec::new()
