@@ -115,8 +115,12 @@ impl Embedded {
         let start = first_row(call, rows, model.pool.len() / row_len) * row_len;
         let shape = [rows].iter().chain(&model.row_shape).map(|&length| length as i64).collect();
         let inputs = vec![Tensor::fp32("input", shape, &model.pool[start..start + rows * row_len])];
-        let answer =
-            self.predicts.predict(PredictRequest { package: model.package, inputs, deadline: None })?;
+        let answer = self.predicts.predict(PredictRequest {
+            contributions: Default::default(),
+            package: model.package,
+            inputs,
+            deadline: None,
+        })?;
         let scores = answer.outputs.last().and_then(Tensor::to_fp32).context("no scores")?;
         Ok(scores.into_iter().map(f64::from).enumerate().map(weigh).sum())
     }

@@ -132,6 +132,12 @@ pub struct PackageEntry {
     /// An upper bound of what one row costs.
     #[serde(default)]
     pub operations_per_row: u64,
+    /// The ways in which it says what each feature contributes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contributions: Vec<String>,
+    /// Whether it is a mock.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mock: bool,
 }
 
 /// Why there is no catalogue.
@@ -334,6 +340,8 @@ impl From<&Manifest> for PackageEntry {
             features: manifest.features.iter().map(|feature| feature.name.clone()).collect(),
             feature_version: manifest.feature_version.clone(),
             operations_per_row: manifest.operations_per_row,
+            contributions: manifest.contributions.clone(),
+            mock: manifest.mock,
         }
     }
 }
@@ -345,6 +353,7 @@ impl<'a> From<&'a PackageEntry> for ModelFacts<'a> {
             labels: &entry.labels,
             features: entry.features.iter().map(String::as_str).collect(),
             feature_version: entry.feature_version.as_deref(),
+            contributions: &entry.contributions,
         }
     }
 }

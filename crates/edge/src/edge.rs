@@ -384,6 +384,7 @@ impl Edge {
             Some(entry) if entry.operations_per_row > self.settings.max_operations_per_row => {
                 Some("too_costly")
             }
+            Some(entry) if entry.mock && self.settings.environment.is_production() => Some("mock"),
             Some(_) if core.handle(package).is_none() => Some("not_loaded"),
             Some(_) => None,
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lockgate_oip::{
     ErrorMessage, HEADER_LENGTH, InferRequest, Parameter, Parameters, decode_response, encode_request,
 };
+use lockgate_package::plan::explain::{CONTRIBUTIONS, Contributions};
 use lockgate_package::{Digest, Engine, Tensor};
 use lockgate_policy::Attribute;
 use lockgate_shell::{
@@ -62,6 +63,7 @@ pub(crate) struct Told<'a> {
     pub(crate) policy_core: Digest,
     pub(crate) key: Option<&'a str>,
     pub(crate) shadow: Option<&'a str>,
+    pub(crate) contributions: Contributions,
 }
 
 /// The header that tells the origin what was decided here.
@@ -86,7 +88,11 @@ pub(crate) fn fetch(
     inputs: Vec<Tensor>,
     timeout: Duration,
 ) -> Result<Fetch, lockgate_oip::Error> {
-    let request = InferRequest { id: None, parameters: parameters(contexts), inputs, outputs: Vec::new() };
+    let mut parameters = parameters(contexts);
+    if let Some(value) = told.contributions.value() {
+        parameters.insert(CONTRIBUTIONS.to_owned(), Parameter::from(value));
+    }
+    let request = InferRequest { id: None, parameters, inputs, outputs: Vec::new() };
     let body = encode_request(&request, true)?;
     let name = versions::model_name(&version.model, &version.version);
     let decision = Decision {
@@ -218,7 +224,8 @@ fn read(headers: &impl Headers, body: &[u8], version: &ServedVersion) -> Result<
         _ => None,
     };
     let core = text("inference_core").and_then(|core| core.parse().ok());
-    let execution = engine.zip(core).map(|(engine, core)| Execution { engine, core });
+    let mock = response.parameters.get("mock").and_then(Value::as_bool) == Some(true);
+    let execution = engine.zip(core).map(|(engine, core)| Execution { engine, core, mock });
     let warnings = response.parameters.get("out_of_range").and_then(Value::as_array);
     let out_of_range = warnings.into_iter().flatten().filter_map(warning).collect();
     Ok(Predicted { outputs: response.outputs, out_of_range, execution })

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use lockgate_oip::{HEADER_LENGTH, InferResponse, Parameter, decode_request, encode_response, request_id};
+use lockgate_package::plan::explain::Contributions;
 use lockgate_package::{Digest, Tensor};
 use lockgate_policy::Placement;
 use lockgate_shell::answer::{Provenance, select};
 use lockgate_shell::record::Record;
 use lockgate_shell::{
     BundleId, Caller, Context, Contexts, OutOfRange, Problem, RequestError, Served, ServedVersion, contexts,
-    header_length, header_timeout, parameter_timeout, rows, versions,
+    contributions, header_length, header_timeout, parameter_timeout, rows, versions,
 };
 
 use crate::core::Core;
@@ -36,6 +37,8 @@ pub(crate) struct Infer {
     no_rows: bool,
     pub(crate) rows: usize,
     timeout: Duration,
+    /// What each feature contributes: outputs more.
+    contributions: Contributions,
     pub(crate) decision_id: String,
     pub(crate) bundle: BundleId,
     pub(crate) policy_core: Digest,
@@ -127,6 +130,7 @@ impl Infer {
         let Contexts { all: contexts, no_rows } =
             contexts(&headers, request.headers, &caller, &message.parameters, given)
                 .map_err(|error| with_id(error.into()))?;
+        let contributions = contributions(&message.parameters).map_err(|error| with_id(error.into()))?;
         let inputs = std::mem::take(&mut message.inputs);
         let is_idempotent = settings.origin_retry
             && !matches!(message.parameters.get("sequence_id"), Some(value) if *value != Parameter::Null);
@@ -140,6 +144,7 @@ impl Infer {
             no_rows,
             rows: given.unwrap_or(0),
             timeout,
+            contributions,
             message,
             decision_id: records::uuid(surroundings.moment, 0),
             bundle: loaded.catalog.bundle,
@@ -391,8 +396,9 @@ impl Infer {
                     &taken
                 }
             };
-            let predicted = predict::run(core, &mut edge.buffers, loaded.catalog, &package, inputs)
-                .inspect_err(|error| {
+            let predicted =
+                predict::run(core, &mut edge.buffers, loaded.catalog, &package, inputs, self.contributions)
+                    .inspect_err(|error| {
                     if error.is_fault() {
                         edge.blame(package, now_ms);
                     }
@@ -444,6 +450,7 @@ impl Infer {
                     policy_core: self.policy_core,
                     key: edge.settings.origin_key.as_deref(),
                     shadow: None,
+                    contributions: self.contributions,
                 };
                 Ok(forward::fetch(&told, version, &contexts, inputs, timeout)?)
             })
@@ -502,6 +509,9 @@ impl Infer {
             answer.set("server-timing", timings);
         }
 
+        // Shadows are compared with what the models say, and records hold that, not why.
+        let outputs: Vec<Tensor> =
+            outputs.into_iter().filter(|output| !self.contributions.is_output(&output.name)).collect();
         let shadows = edge.admit_shadows(&self, loaded, &outputs, now_ms);
         if let Some(record) = records::of(edge, &self, Some(&outputs), None, surroundings, now_ms) {
             edge.records.push(&record);

@@ -1,6 +1,7 @@
 //! Asking the inference module.
 
 use lockgate_abi::{Malformed, Reply, Response, TooLarge, write_predict_request};
+use lockgate_package::plan::explain::{CONTRIBUTIONS, Contributions};
 use lockgate_package::{Digest, Tensor, TensorView};
 use lockgate_shell::{Execution, OutOfRange, RequestError};
 
@@ -23,13 +24,15 @@ pub(crate) fn run(
     catalog: &Catalog,
     package: &Digest,
     inputs: &[Tensor],
+    contributions: Contributions,
 ) -> Result<Predicted, RequestError> {
     let unknown = || RequestError::UnknownPackage { package: *package };
     let entry = catalog.packages.get(package).ok_or_else(unknown)?;
     let handle = core.handle(package).ok_or_else(unknown)?;
     let module = format!("inference ({}@{})", entry.model, entry.version);
     let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
-    if let Err(TooLarge) = write_predict_request(&mut buffers.request, handle, &views, &[]) {
+    let option = contributions.value().map(|value| (CONTRIBUTIONS, value));
+    if let Err(TooLarge) = write_predict_request(&mut buffers.request, handle, &views, option.as_slice()) {
         return Err(RequestError::no_room("send fewer rows at once"));
     }
     let called = core.predict(&buffers.request, &mut buffers.response);
@@ -40,7 +43,8 @@ pub(crate) fn run(
         });
     match result {
         Ok(Ok((outputs, out_of_range))) => {
-            let execution = Execution { engine: entry.engine, core: core.inference_identity() };
+            let execution =
+                Execution { engine: entry.engine, core: core.inference_identity(), mock: entry.mock };
             Ok(Predicted { outputs, out_of_range, execution: Some(execution) })
         }
         Ok(Err(error)) => Err(error),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockgate_package::Digest;
 use lockgate_shell::quantities::{parse_duration, parse_size};
-use lockgate_shell::{ApiKey, ContextHeaders};
+use lockgate_shell::{ApiKey, ContextHeaders, Environment};
 
 use crate::jwt::{JwtKeys, JwtSettings};
 use crate::trust::TrustKeys;
@@ -89,6 +89,7 @@ macro_rules! settings {
 }
 
 settings! {
+    environment: Environment = "development", "Where this runs: `development`, `test`, `staging` or `production`. In production, mocks (`lockgate package --mock`) count as unavailable.";
     max_body: Size = "4MiB", "The largest request body; a larger one is answered with 413.";
     max_rows: Count = "10000", "The most rows of a request; more are answered with 400.";
     max_operations_per_row: Count = "50000000", "The most work that one row of a package may cost here, in the operations that its manifest counts. A package beyond it counts as unavailable.";
@@ -297,7 +298,7 @@ impl fmt::Debug for UnitsKey {
 }
 
 macro_rules! value {
-    ($type:ty, $expected:literal, $parse:expr) => {
+    ($type:ty, $expected:expr, $parse:expr) => {
         impl Value for $type {
             const EXPECTED: &'static str = $expected;
 
@@ -309,6 +310,7 @@ macro_rules! value {
     };
 }
 
+value!(Environment, Environment::EXPECTED, Environment::parse);
 value!(Size, "a size like `512KiB` or `4MiB`", parse_size);
 value!(Count, "a whole number, 1 or more", |text| text.parse().ok().filter(|number| *number > 0));
 value!(Flag, "`true` or `false`", |text| text.parse().ok());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockgate_package::Tensor;
+use lockgate_package::plan::explain::Contributions;
 use lockgate_policy::{Placement, ShadowLimits};
 use lockgate_shell::{Context, Differences, ServedVersion, compare, rows, versions};
 use serde::Serialize;
@@ -193,7 +194,14 @@ impl Edge {
         };
         let Some(catalog) = serving.catalog else { return Step::Done(Box::default()) };
         if run.version.placement == Placement::Edge {
-            let outputs = predict::run(core, &mut self.buffers, catalog, &run.version.package, &run.inputs);
+            let outputs = predict::run(
+                core,
+                &mut self.buffers,
+                catalog,
+                &run.version.package,
+                &run.inputs,
+                Contributions::None,
+            );
             self.compare(&run, outputs.map(|predicted| predicted.outputs).ok());
             return Step::Done(Box::default());
         }
@@ -206,6 +214,7 @@ impl Edge {
             policy_core: core.policy_identity(),
             key: self.settings.origin_key.as_deref(),
             shadow: Some(&run.name),
+            contributions: Contributions::None,
         };
         match forward::fetch(&told, &run.version, &contexts, run.inputs.clone(), left) {
             Ok(fetch) => Step::Fetch(vec![fetch], Self::shadowing(run)),

@@ -6,7 +6,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::{BundleId, Caller, OutOfRange, Problem, Served, ServedRow, ServedVersion, Why};
+use crate::{BundleId, Caller, OutOfRange, Problem, Served, ServedRow, ServedVersion, Why, contributions};
 
 /// One field of a row's provenance.
 type Field = (&'static str, for<'a> fn(&'a ServedRow, &'a ServedVersion) -> Said<'a>);
@@ -22,7 +22,7 @@ enum Said<'a> {
     Digest(Digest),
 }
 
-const FIELDS: [Field; 20] = [
+const FIELDS: [Field; 21] = [
     ("variant", |_, version| text(version.variant.as_deref())),
     ("model", |_, version| Said::Text(&version.model)),
     ("version", |_, version| Said::Text(&version.version)),
@@ -31,6 +31,10 @@ const FIELDS: [Field; 20] = [
     ("engine", |_, version| text(version.execution.as_ref().map(|execution| execution.engine.name()))),
     ("inference_core", |_, version| {
         version.execution.as_ref().map_or(Said::Nothing, |execution| Said::Digest(execution.core))
+    }),
+    ("mock", |_, version| match &version.execution {
+        Some(execution) if execution.mock => Said::Yes(true),
+        _ => Said::Nothing,
     }),
     ("payload", |_, version| text(version.payload.as_deref())),
     ("reason", |row, _| text(row.decision.as_ref().map(|why| why.reason.name()))),
@@ -145,7 +149,14 @@ pub fn select(message: &lockgate_oip::InferRequest, outputs: Vec<Tensor>) -> Res
             )
         })
     };
-    message.outputs.iter().map(|requested| find(&requested.name)).collect()
+    let asked = contributions(&message.parameters)?;
+    let is_more = |output: &&Tensor| {
+        asked.is_output(&output.name)
+            && !message.outputs.iter().any(|requested| requested.name == output.name)
+    };
+    // Who asks for contributions gets them, named or not.
+    let more = outputs.iter().filter(is_more).cloned().map(Ok);
+    message.outputs.iter().map(|requested| find(&requested.name)).chain(more).collect()
 }
 
 fn out_of_range(warning: &OutOfRange) -> Value {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lockgate_oip::{Parameter, Parameters};
+use lockgate_package::plan::explain::{CONTRIBUTIONS, Contributions};
 use lockgate_policy::Attribute;
 
 use crate::headers::header_text;
@@ -24,7 +25,8 @@ pub struct ContextHeaders<'a> {
 }
 
 /// Parameters with a meaning of their own in the protocol or its known extensions. Every other one is an attribute.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
+    CONTRIBUTIONS,
     "binary_data_output",
     "timeout",
     "priority",
@@ -100,6 +102,28 @@ pub fn contexts(
         verify(context, caller);
     }
     Ok(Contexts { all, no_rows: rows == 0 })
+}
+
+/// The contributions that a request asks for.
+///
+/// # Errors
+/// A parameter of another value than the option has.
+pub fn contributions(parameters: &Parameters) -> Result<Contributions, Problem> {
+    let asked = match parameters.get(CONTRIBUTIONS) {
+        None | Some(Parameter::Null) => Some(Contributions::None),
+        Some(Parameter::Boolean(asked)) => Contributions::of(if *asked { "true" } else { "false" }),
+        Some(Parameter::Text(text)) => Contributions::of(text),
+        Some(_) => None,
+    };
+    asked.ok_or_else(|| {
+        let found = parameters.get(CONTRIBUTIONS).map_or_else(String::new, Parameter::describe);
+        let expected = Contributions::EXPECTED;
+        Problem::bad_request(
+            "invalid_parameter",
+            format!("parameter `{CONTRIBUTIONS}` is {found}, expected {expected}"),
+        )
+        .hint("one value for all rows")
+    })
 }
 
 /// What is verified replaces what was claimed. A verified caller has no tenant but a verified one: claiming another's would be

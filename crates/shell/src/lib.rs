@@ -10,6 +10,7 @@
 pub mod answer;
 mod comparison;
 mod context;
+mod environment;
 mod error;
 pub mod exchange;
 mod faults;
@@ -23,7 +24,8 @@ mod served;
 pub mod versions;
 
 pub use comparison::{Differences, compare};
-pub use context::{ContextHeaders, Contexts, contexts};
+pub use context::{ContextHeaders, Contexts, contexts, contributions};
+pub use environment::Environment;
 pub use error::{Problem, RequestError};
 pub use faults::{FaultLimits, Faults};
 pub use headers::{

@@ -14,6 +14,8 @@ pub struct ModelFacts<'a> {
     pub features: Vec<&'a str>,
     /// The version of what computes the features.
     pub feature_version: Option<&'a str>,
+    /// The ways in which it says what each feature contributes.
+    pub contributions: &'a [String],
 }
 
 impl<'a> From<&'a Manifest> for ModelFacts<'a> {
@@ -23,6 +25,7 @@ impl<'a> From<&'a Manifest> for ModelFacts<'a> {
             labels: &manifest.labels,
             features: manifest.features.iter().map(|feature| feature.name.as_str()).collect(),
             feature_version: manifest.feature_version.as_deref(),
+            contributions: &manifest.contributions,
         }
     }
 }
@@ -53,6 +56,11 @@ pub fn shared_parameters(models: &[ModelFacts<'_>]) -> Map<String, Value> {
         && others.iter().all(|other| other.feature_version == first.feature_version)
     {
         shared.insert("feature_version".to_owned(), json!(version));
+    }
+    let all = |method: &&String| others.iter().all(|other| other.contributions.contains(*method));
+    let contributions: Vec<&String> = first.contributions.iter().filter(all).collect();
+    if !contributions.is_empty() {
+        shared.insert("contributions".to_owned(), json!(contributions));
     }
     shared
 }

@@ -113,6 +113,8 @@ pub struct Execution {
     pub engine: Engine,
     /// The identity of the inference module.
     pub core: Digest,
+    /// Whether the package is a mock.
+    pub mock: bool,
 }
 
 /// What one row got.

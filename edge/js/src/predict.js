@@ -27,7 +27,8 @@ import { BYTES, DATATYPES, FP32, INT64, datatypeOf, decodeByteStrings, encode, i
  * @typedef {object} PredictOptions
  * @property {boolean} [view] The outputs' typed arrays are views of the module's memory: nothing is copied, and they are void as soon as
  *   the module that made them is called again (by any of its models). Without it they are copies that stay. Strings are always copies.
- * @property {Readonly<Record<string, string>>} [options] Options of the ABI. None is defined yet, and the module refuses unknown ones.
+ * @property {Readonly<Record<string, string>>} [options] Options of the ABI; the module refuses unknown ones.
+ *   `contributions: "true"` (or `linear`, `path_dependent`, `interventional`) asks for the outputs `contributions` and `contributions_base`.
  */
 
 /**
@@ -212,7 +213,9 @@ export class Model {
       const outputs = whole.outputs.map(({ name, datatype, shape, data }) => {
         const width = total === 0 ? 0 : data.length / total;
         const part = Array.isArray(data) ? data.slice(from * width, to * width) : data.subarray(from * width, to * width);
-        return { name, datatype, shape: [count, ...shape.slice(1)], data: part };
+        // A row may become several, as where `[rows, columns]` is laid out as `[rows * columns, 1]`.
+        const each = total === 0 ? 1 : shape[0] / total;
+        return { name, datatype, shape: [count * each, ...shape.slice(1)], data: part };
       });
       const warnings = whole.outOfRange.filter(({ row }) => row >= from && row < to);
       return new Prediction(this, outputs, warnings.map((warning) => ({ ...warning, row: warning.row - from })));

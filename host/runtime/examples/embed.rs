@@ -24,6 +24,7 @@ pub(crate) fn ask(core: CoreModules, bundle: Vec<u8>, packages: Vec<Vec<u8>>) ->
     let runtime = Runtime::builder(core).build()?;
     runtime.install(Some(bundle), packages)?;
     let answer = runtime.infer(InferRequest {
+        contributions: Default::default(),
         route: "eurusd-direction".to_owned(),
         contexts: vec![Context { user: Some("alice".to_owned()), ..Context::default() }],
         pinned: None,

@@ -98,6 +98,9 @@ pub enum InstallError {
     /// A package's inputs or outputs are not those of a route that it serves.
     #[error("packages do not fit the routes that they serve:\n{}", .0.join("\n"))]
     Signature(Vec<String>),
+    /// Mocks, where answers count.
+    #[error("mocks are not served in production: {}", .0.join(", "))]
+    Mock(Vec<String>),
     /// A module of the core cannot be compiled, or a flavour that a package needs is not part of the core.
     #[error("{name} needs the {flavour} inference module: {problem}")]
     Module {
@@ -138,6 +141,7 @@ impl InstallError {
             Self::Missing(_) => "missing_package",
             Self::WronglyPinned(_) => "wrong_pin",
             Self::Signature(_) => "signature_mismatch",
+            Self::Mock(_) => "mock_in_production",
             Self::Module { .. } => "missing_module",
             Self::Baked { .. } => "unusable_image",
             Self::Load { error, .. } => error.code(),
@@ -150,6 +154,9 @@ impl InstallError {
             Self::Untrusted { error, .. } => Some(error.hint()),
             Self::WronglyPinned(_) => Some(
                 "give the packages that the bundle pins, or compile the policy again with the ones that are there",
+            ),
+            Self::Mock(_) => Some(
+                "package the real models and compile the policy with them; elsewhere, set the environment to another than production",
             ),
             Self::Baked { .. } => Some("bake again with this bundle, these packages and this release"),
             Self::Load { error, .. } => error.hint(),

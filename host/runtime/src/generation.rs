@@ -153,6 +153,7 @@ pub(crate) fn build(
     let baked = contents.baked.take();
     let Checked { bundle, packages, unused } =
         Checked::new(contents, &demands, &[Placement::Edge, Placement::Host])?;
+    refuse_mocks(settings, &packages)?;
 
     let images = Images::new(guests, baked.as_ref(), bundle.as_ref(), &packages)?;
     let mut models = BTreeMap::new();
@@ -268,6 +269,13 @@ fn accepted(bundle: &Bundle) -> Accepted {
 fn open(bytes: &[u8], name: &str) -> Result<Package, InstallError> {
     Package::open(AlignedBytes::copy_of(bytes))
         .map_err(|error| InstallError::Package { name: name.to_owned(), problem: error.to_string() })
+}
+
+/// A mock answers, and nothing of what it says was learnt.
+fn refuse_mocks(settings: &Settings, packages: &BTreeMap<Digest, Package>) -> Result<(), InstallError> {
+    let is_mock = |package: &&Package| settings.production && package.manifest().mock;
+    let mocks: Vec<String> = packages.values().filter(is_mock).map(package_name).collect();
+    if mocks.is_empty() { Ok(()) } else { Err(InstallError::Mock(mocks)) }
 }
 
 fn ensure_names_are_unique(packages: &BTreeMap<Digest, Package>) -> Result<(), InstallError> {

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! use lockgate_core::CoreModules;
-//! use lockgate_runtime::{Context, InferRequest, Runtime, Tensor};
+//! use lockgate_runtime::{Context, Contributions, InferRequest, Runtime, Tensor};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let core = CoreModules::embedded()?.ok_or("compiled without the core")?;
@@ -12,6 +12,7 @@
 //!     route: "eurusd-direction".to_owned(),
 //!     contexts: vec![Context { user: Some("alice".to_owned()), ..Context::default() }],
 //!     inputs: vec![Tensor::fp32("input", vec![1, 17], &[0.0; 17])],
+//!     contributions: Contributions::None,
 //!     pinned: None,
 //!     now_ms: None,
 //!     deadline: None,
@@ -58,6 +59,7 @@ mod worker;
 pub use error::{BuildError, InstallError};
 pub use generation::{Checked, Generation, Installed, InstalledModel};
 pub use install::{Content, Contents, Trust};
+pub use lockgate_package::plan::explain::{Contributions, Method};
 pub use lockgate_package::signing::{Accepted, Demands, ExpectedParent, TrustError};
 pub use lockgate_package::{Datatype, Digest, Engine, Tensor};
 pub use lockgate_policy::{Attribute, Placement, Reason, Step};

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use lockgate_package::plan::explain::Contributions;
 use lockgate_package::{Digest, Engine, Tensor};
 
 use crate::{BundleId, Context, OutOfRange, Served};
@@ -24,6 +25,8 @@ pub struct PredictRequest {
     pub package: Digest,
     /// The model's inputs.
     pub inputs: Vec<Tensor>,
+    /// What each feature contributes: outputs more.
+    pub contributions: Contributions,
     /// Time from submission to answer; `None` takes [`Settings::deadline`](crate::Settings::deadline).
     pub deadline: Option<Duration>,
 }
@@ -40,6 +43,8 @@ pub struct InferRequest {
     pub pinned: Option<String>,
     /// The inputs; the leading dimension of each is the number of rows.
     pub inputs: Vec<Tensor>,
+    /// What each feature contributes: outputs more.
+    pub contributions: Contributions,
     /// Milliseconds since 1970-01-01T00:00Z; `None` takes the system's clock.
     pub now_ms: Option<i64>,
     /// Time from submission to answer; `None` takes [`Settings::deadline`](crate::Settings::deadline).

@@ -41,6 +41,8 @@ pub struct Settings {
     pub tick: Duration,
     /// Where compiled modules are kept between runs of the program. Default: [`CompileCache::User`].
     pub cache: CompileCache,
+    /// Whether answers count here, so that mocks are refused. Default: `false`.
+    pub production: bool,
 }
 
 /// Where compiled modules are kept between runs of the program.
@@ -70,6 +72,7 @@ impl Default for Settings {
             slow_call: Duration::from_secs(1),
             tick: Duration::from_millis(5),
             cache: CompileCache::User,
+            production: false,
         }
     }
 }

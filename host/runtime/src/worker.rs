@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lockgate_abi::{
     CompactDecision, DecideRequestWriter, Malformed, Reply, Response, TooLarge, write_predict_request,
 };
+use lockgate_package::plan::explain::{CONTRIBUTIONS, Contributions};
 use lockgate_package::{Digest, Tensor, TensorView};
 use lockgate_policy::{Bundle, Placement, RouteView};
 use lockgate_shell::exchange::{self, DecisionNames, OTHER_COUNT, Texts, UNKNOWN_PLACE};
@@ -137,7 +138,7 @@ impl Worker {
     ) -> Result<PredictAnswer, RuntimeError> {
         let queue = clock.submitted.elapsed();
         let begin = Instant::now();
-        let predicted = self.run(&request.package, &request.inputs, clock)?;
+        let predicted = self.run(&request.package, &request.inputs, request.contributions, clock)?;
         Ok(PredictAnswer {
             outputs: predicted.outputs,
             out_of_range: predicted.out_of_range,
@@ -176,7 +177,7 @@ impl Worker {
             self.ensure_served_here(version)?;
         }
         let (outputs, out_of_range) = if let [version] = served.versions.as_mut_slice() {
-            let predicted = self.run(&version.package, &request.inputs, clock)?;
+            let predicted = self.run(&version.package, &request.inputs, request.contributions, clock)?;
             version.execution = Some(predicted.execution);
             (predicted.outputs, predicted.out_of_range)
         } else {
@@ -219,7 +220,10 @@ impl Worker {
             let rows = (!all).then(|| rows.clone());
             admitted.extend(self.shared.shadows.admit(&route, &view, is_here, share, rows));
         }
-        (!admitted.is_empty()).then(|| Pending { admitted, outputs: outputs.to_vec(), total })
+        // What a shadow is compared with is what the models say, not why.
+        let is_compared = |output: &&Tensor| !request.contributions.is_output(&output.name);
+        let outputs = || outputs.iter().filter(is_compared).cloned().collect();
+        (!admitted.is_empty()).then(|| Pending { admitted, outputs: outputs(), total })
     }
 
     /// Runs a shadow's copy and compares.
@@ -230,7 +234,7 @@ impl Worker {
         let clock = Clock { submitted: now, deadline, allowed };
         let outputs = copy
             .inputs()
-            .and_then(|inputs| self.run(copy.package(), &inputs, clock))
+            .and_then(|inputs| self.run(copy.package(), &inputs, Contributions::None, clock))
             .map(|predicted| predicted.outputs);
         copy.compare(outputs);
     }
@@ -248,7 +252,7 @@ impl Worker {
         let mut warnings = Vec::new();
         for (version, rows) in served.versions.iter_mut().zip(&groups) {
             let inputs = rows::take(&request.inputs, total, rows)?;
-            let predicted = self.run(&version.package, &inputs, clock)?;
+            let predicted = self.run(&version.package, &inputs, request.contributions, clock)?;
             version.execution = Some(predicted.execution);
             warnings.extend(predicted.out_of_range.into_iter().filter_map(|warning| {
                 let row = *rows.get(usize::try_from(warning.row).ok()?)?;
@@ -369,7 +373,13 @@ impl Worker {
     }
 
     /// Runs a package.
-    fn run(&mut self, package: &Digest, inputs: &[Tensor], clock: Clock) -> Result<Predicted, RuntimeError> {
+    fn run(
+        &mut self,
+        package: &Digest,
+        inputs: &[Tensor],
+        contributions: Contributions,
+        clock: Clock,
+    ) -> Result<Predicted, RuntimeError> {
         clock.check("predicting")?;
         let generation = Arc::clone(&self.generation);
         let model =
@@ -393,7 +403,10 @@ impl Worker {
             }
         };
         let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
-        if let Err(TooLarge) = write_predict_request(&mut self.request, loaded.handle, &views, &[]) {
+        let option = contributions.value().map(|value| (CONTRIBUTIONS, value));
+        if let Err(TooLarge) =
+            write_predict_request(&mut self.request, loaded.handle, &views, option.as_slice())
+        {
             self.keep(loaded);
             return Err(RuntimeError::no_room("send fewer rows at once"));
         }
@@ -409,7 +422,11 @@ impl Worker {
         match result {
             Ok((outputs, out_of_range)) => {
                 self.keep(loaded);
-                Ok(Predicted { outputs, out_of_range, execution: Execution { engine, core: guest.identity } })
+                Ok(Predicted {
+                    outputs,
+                    out_of_range,
+                    execution: Execution { engine, core: guest.identity, mock: model.manifest().mock },
+                })
             }
             Err(Broken::Error(error)) => {
                 self.keep(loaded);

@@ -105,6 +105,89 @@ fn a_model_becomes_a_package_that_never_changes() {
 }
 
 #[test]
+fn what_stands_beside_a_model_comes_from_files() {
+    let folder = Folder::new();
+    let onnx = example().join("models/eurusd_lr.onnx");
+    let onnx = onnx.to_str().unwrap();
+    let numbers = |number: &str| vec![number; 17].join(", ");
+    let scaler = format!(r#"{{"mean_": [{}], "scale_": [{}]}}"#, numbers("0.5"), numbers("2"));
+    let scaler = folder.file("scaler.json", scaler);
+    let manifest = folder.file(
+        "m.yaml",
+        "labels: [down, up]\nscaler: scaler.json\nanswer:\n  labels: names\n  confidence: true\n  thresholds: {up: 0.6, down: 0.55}\n  otherwise: no_trade\n  calibration: {method: sigmoid, a: -1.5, b: 0.25}\n",
+    );
+    let target = folder.path("a.lgp");
+    succeed(&["package", onnx, "-m", &manifest, "-o", &target]);
+    let text = succeed(&["inspect", &target]);
+    for line in [
+        "output            output_label BYTES [-1]\n",
+        "output            confidence FP32 [-1]\n",
+        "scaler            standard, 17 columns\n",
+        "calibration       sigmoid, a = -1.5, b = 0.25\n",
+        "threshold         down from 0.55 on\n",
+        "threshold         up from 0.6 on\n",
+        "threshold         otherwise no_trade\n",
+        "label             by name\n",
+        "confidence        the top score\n",
+    ] {
+        assert!(text.contains(line), "expected `{line}` in:\n{text}");
+    }
+    let json: Value = serde_json::from_str(&succeed(&["inspect", "--json", &target])).unwrap();
+    assert_eq!(
+        (&json["scaler"]["kind"], &json["answer"]["thresholds"]["up"]),
+        (&"standard".into(), &0.6.into())
+    );
+
+    // The flag's file wins, and errors name the file and the place.
+    let other = folder.file("other.json", r#"{"mean": [0], "scale": [0]}"#);
+    let error = fail(&["package", onnx, "-m", &manifest, "--scaler", &other, "-o", &folder.path("b.lgp")], 1);
+    assert!(error.contains("`scaler.scale[0]`: a scale of 0 has no meaning"), "{error}");
+    let other = folder.file("other.json", r#"{"means": [0], "scale": [1]}"#);
+    let error = fail(&["package", onnx, "--scaler", &other, "-o", &folder.path("b.lgp")], 1);
+    assert!(error.contains("other.json: unknown field `means`"), "{error}");
+    let error = fail(&["package", onnx, "--scaler", &folder.path("none.json")], 1);
+    assert!(error.contains("none.json: No such file"), "{error}");
+    let _ = scaler;
+}
+
+#[test]
+fn a_mock_is_made_from_a_signature_wherever_it_stands() {
+    let folder = Folder::new();
+    let package = folder.package("eurusd_lr");
+    let onnx = example().join("models/eurusd_lr.onnx");
+    let manifest = onnx.with_extension("manifest.yaml");
+    let inspected = folder.file("inspected.json", succeed(&["inspect", "--json", &package]));
+    let real: Value = serde_json::from_str(&std::fs::read_to_string(&inspected).unwrap()).unwrap();
+    let flags = |source: &str, target: &str| -> Vec<String> {
+        ["package", "--mock", source, "-o", target].map(str::to_owned).to_vec()
+    };
+    let mut from_onnx = flags(onnx.to_str().unwrap(), &folder.path("c.lgp"));
+    from_onnx.extend(["--manifest".to_owned(), manifest.to_str().unwrap().to_owned()]);
+    let runs = [flags(&package, &folder.path("a.lgp")), flags(&inspected, &folder.path("b.lgp")), from_onnx];
+    for arguments in runs {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let out = succeed(&arguments);
+        assert!(out.contains(", MOCK"), "{out}");
+        let mock: Value = serde_json::from_str(&succeed(&["inspect", "--json", arguments[4]])).unwrap();
+        assert_eq!(mock["manifest"]["mock"], true);
+        for field in ["model", "version", "signature", "labels", "features", "accepts_missing"] {
+            if field == "features" && arguments[4].ends_with("c.lgp") {
+                continue;
+            }
+            assert_eq!(mock["manifest"][field], real["manifest"][field], "{field}");
+        }
+    }
+    assert!(succeed(&["inspect", &folder.path("a.lgp")]).contains("\nMOCK "));
+    let error = fail(&["package", "--mock", &package, "model.onnx"], 2);
+    assert!(error.contains("cannot be used with"), "{error}");
+    let error = fail(&["package"], 2);
+    assert!(error.contains("required"), "{error}");
+    let wrong = folder.file("wrong.yaml", "inputs: []\noutputs: []\nimputs: []\n");
+    let error = fail(&["package", "--mock", &wrong], 1);
+    assert!(error.contains("wrong.yaml: unknown field `imputs`"), "{error}");
+}
+
+#[test]
 fn what_is_no_model_is_refused() {
     let folder = Folder::new();
     let target = folder.path("out.lgp");

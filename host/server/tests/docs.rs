@@ -1,13 +1,13 @@
-//! `docs/policy-tools.md` shows what the program really prints: its files are written, its commands run, and its outputs compared.
+//! Pages that show what the program really prints: their files are written, their commands run, and their outputs compared.
 //!
-//! With `UPDATE_DOCS=1` the outputs are written into the page instead.
+//! With `UPDATE_DOCS=1` the outputs are written into the pages instead.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn page() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy-tools.md")
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// What a command prints, both streams together, and its exit code where that is not 0.
@@ -46,9 +46,22 @@ fn without_digests(text: &str) -> String {
 }
 
 #[test]
-fn the_page_shows_what_the_commands_print() {
-    let before = std::fs::read_to_string(page()).unwrap();
+fn the_tools_for_policies_print_what_their_page_shows() {
+    check("docs/policy-tools.md", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn packaging_prints_what_its_page_shows() {
     let folder = tempfile::tempdir().unwrap();
+    let model = root().join("examples/eurusd/models/eurusd_lr.onnx");
+    std::fs::copy(model, folder.path().join("eurusd_lr.onnx")).unwrap();
+    check("docs/packaging.md", folder.path());
+}
+
+/// Runs the commands of a page in a folder.
+fn check(page: &str, folder: &Path) {
+    let path = root().join(page);
+    let before = std::fs::read_to_string(&path).unwrap();
     let mut after = String::new();
     let mut lines = before.lines().peekable();
     let mut file: Option<&str> = None;
@@ -64,27 +77,22 @@ fn the_page_shows_what_the_commands_print() {
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
         if language == "console" {
             for command in block.iter().filter_map(|line| line.strip_prefix("$ ")) {
-                after.push_str(&format!("$ {command}\n{}", run(folder.path(), command)));
+                after.push_str(&format!("$ {command}\n{}", run(folder, command)));
             }
         } else {
             if let Some(name) = file.take() {
-                std::fs::write(folder.path().join(name), block.join("\n") + "\n").unwrap();
+                std::fs::write(folder.join(name), block.join("\n") + "\n").unwrap();
             }
             block.iter().for_each(|line| after.push_str(&format!("{line}\n")));
         }
         after.push_str("```\n");
     }
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(page(), &after).unwrap();
+        std::fs::write(&path, &after).unwrap();
         return;
     }
     for (number, (shown, real)) in before.lines().zip(after.lines()).enumerate() {
-        assert_eq!(
-            shown,
-            real,
-            "docs/policy-tools.md:{}; UPDATE_DOCS=1 writes what is printed now",
-            number + 1
-        );
+        assert_eq!(shown, real, "{page}:{}; UPDATE_DOCS=1 writes what is printed now", number + 1);
     }
     assert_eq!(before, after);
 }

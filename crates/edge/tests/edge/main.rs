@@ -455,6 +455,20 @@ fn what_is_not_here_or_costs_too_much_is_stood_in_for() {
 }
 
 #[test]
+fn mocks_are_marked_and_refused_in_production() {
+    let mocked = |environment: &str| {
+        let mut shell = Shell::new(&[("environment", environment)]);
+        shell.catalog.packages.values_mut().for_each(|package| package.mock = true);
+        shell
+    };
+    let (said, _) = mocked("staging").good(1, &json!({}), &mut nowhere);
+    assert_eq!(said["mock"], true);
+    let outcome = mocked("production").infer(1, &json!({}), &mut nowhere);
+    assert_eq!(code(&outcome), (501, "not_served_here".to_owned()));
+    assert!(Shell::new(&[]).good(1, &json!({}), &mut nowhere).0.get("mock").is_none());
+}
+
+#[test]
 fn shadows_run_after_the_answer_and_change_nothing() {
     for is_flat in [true, false] {
         let mut shell = Shell::new(&[]);

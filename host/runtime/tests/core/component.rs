@@ -113,7 +113,7 @@ fn the_inference_component_predicts_like_the_module() {
     }
     let option = [("speed".to_owned(), "high".to_owned())];
     let error = exports.model().call_predict(&mut store, model, &[input], &option).unwrap().err().unwrap();
-    assert_eq!(error.message, "unknown option `speed`; none is defined in this version");
+    assert_eq!(error.message, "unknown option `speed`; expected `contributions`");
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn a_faulty_prediction_costs_its_own_request() {
     let runtime = faulty(patient());
     for mark in Mark::ALL {
         let request = PredictRequest {
+            contributions: Default::default(),
             deadline: Some(patience(mark)),
             ..predict("eurusd_lr@1.0.0", vec![marked(mark)])
         };

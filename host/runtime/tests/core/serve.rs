@@ -162,7 +162,12 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert_eq!(code(vec![Tensor::fp32("input", vec![1, 16], &[0.0; 16])]), "invalid_input");
     assert_eq!(code(vec![Tensor::fp32("input", vec![1, 17], &[0.0; 16])]), "invalid_input");
     assert_eq!(code(vec![Tensor::fp32("input", vec![1, 17], &[f32::NAN; 17])]), "missing_value");
-    let nowhere = PredictRequest { package: Digest([0; 32]), inputs: Vec::new(), deadline: None };
+    let nowhere = PredictRequest {
+        contributions: Default::default(),
+        package: Digest([0; 32]),
+        inputs: Vec::new(),
+        deadline: None,
+    };
     assert_eq!(runtime.predict(nowhere).unwrap_err().code(), "unknown_package");
     assert!(
         runtime.infer(infer(vec![user("stable")], vec![rows(1)])).is_ok(),

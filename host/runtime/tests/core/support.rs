@@ -135,6 +135,7 @@ pub(crate) fn rows(count: usize) -> Tensor {
 
 pub(crate) fn infer(contexts: Vec<Context>, inputs: Vec<Tensor>) -> InferRequest {
     InferRequest {
+        contributions: Default::default(),
         route: "eurusd-direction".to_owned(),
         contexts,
         pinned: None,
@@ -145,7 +146,12 @@ pub(crate) fn infer(contexts: Vec<Context>, inputs: Vec<Tensor>) -> InferRequest
 }
 
 pub(crate) fn predict(model: &str, inputs: Vec<Tensor>) -> PredictRequest {
-    PredictRequest { package: digest(&package(model)), inputs, deadline: Some(Duration::from_secs(20)) }
+    PredictRequest {
+        contributions: Default::default(),
+        package: digest(&package(model)),
+        inputs,
+        deadline: Some(Duration::from_secs(20)),
+    }
 }
 
 /// Waits for something that a thread of the runtime does after an answer.

@@ -2,6 +2,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use lockgate_package::import::{
+    AnswerSource, Beside, CalibrationMethod, CalibrationSource, LabelKind, Scaler,
+};
 use lockgate_package::signing::TrustedKeys;
 use lockgate_package::{AlignedBytes, Digest, Envelope, Kind, Manifest, Package, TensorSpec};
 use lockgate_policy::{Bundle, ListObject};
@@ -52,11 +55,15 @@ pub(crate) fn run(args: &InspectArgs, json: bool) -> Result<(), Failure> {
             }) => at(&"neither a model package nor a policy bundle: the first bytes are not `LOCKGATE`"),
             error => at(&error),
         })?;
+        let beside = Beside::read(&package).map_err(|error| at(&error))?;
         if json {
-            output::print_json(&with_signatures(package_json(&package), package.envelope().as_bytes())?)
+            output::print_json(&with_signatures(
+                package_json(&package, &beside),
+                package.envelope().as_bytes(),
+            )?)
         } else {
             let signatures = signatures_text(package.envelope().as_bytes())?;
-            output::print(&(package_text(&package) + &signatures))
+            output::print(&(package_text(&package, &beside) + &signatures))
         }
     }
 }
@@ -84,19 +91,26 @@ fn sections(envelope: &Envelope) -> Vec<(String, usize)> {
         .collect()
 }
 
-fn package_json(package: &Package) -> Value {
+fn package_json(package: &Package, beside: &Beside) -> Value {
     let (major, minor) = package.envelope().format();
-    json!({
+    let mut value = json!({
         "kind": "package",
         "digest": package.digest(),
         "format": format!("{major}.{minor}"),
         "bytes": package.envelope().as_bytes().len(),
         "manifest": package.manifest(),
         "sections": sections(package.envelope()).iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect::<Value>(),
-    })
+    });
+    if let Some(scaler) = &beside.scaler {
+        value["scaler"] = json!(scaler);
+    }
+    if let Some(answer) = &beside.answer {
+        value["answer"] = json!(answer);
+    }
+    value
 }
 
-fn package_text(package: &Package) -> String {
+fn package_text(package: &Package, beside: &Beside) -> String {
     let manifest: &Manifest = package.manifest();
     let (major, minor) = package.envelope().format();
     let mut text = String::new();
@@ -106,6 +120,9 @@ fn package_text(package: &Package) -> String {
     line("package", format!("{}@{}", manifest.model, manifest.version));
     if !manifest.description.is_empty() {
         line("", manifest.description.clone());
+    }
+    if manifest.mock {
+        line("MOCK", "it gives every row the same answer; production refuses it".to_owned());
     }
     line("digest", format!("sha256:{}", package.digest()));
     line("format", format!("{major}.{minor}, {} bytes", package.envelope().as_bytes().len()));
@@ -132,6 +149,14 @@ fn package_text(package: &Package) -> String {
             line("", format!("{}{range}", feature.name));
         }
     }
+    if let Some(scaler) = &beside.scaler {
+        line("scaler", scaler_text(scaler));
+    }
+    if let Some(answer) = &beside.answer {
+        for (name, value) in answer_lines(answer) {
+            line(name, value);
+        }
+    }
     let scope = &manifest.scope;
     for (name, values) in [("symbols", &scope.symbols), ("tenants", &scope.tenants)] {
         if !values.is_empty() {
@@ -150,6 +175,60 @@ fn package_text(package: &Package) -> String {
         format!("{} operations, {} bytes", manifest.operations_per_row, manifest.memory_per_row),
     );
     text
+}
+
+fn scaler_text(scaler: &Scaler) -> String {
+    let columns = match scaler.columns() {
+        1 => "all columns alike".to_owned(),
+        columns => format!("{columns} columns"),
+    };
+    let input = scaler.input.as_ref().map(|input| format!(" of `{input}`")).unwrap_or_default();
+    let clip = scaler.clip.map(|(low, high)| format!(", kept within {low} and {high}")).unwrap_or_default();
+    format!("{}, {columns}{input}{clip}", scaler.kind.name())
+}
+
+/// What is made of the scores, a line each.
+fn answer_lines(answer: &AnswerSource) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    match &answer.calibration {
+        Some(calibration) if calibration.per_class.is_empty() => {
+            lines.push(("calibration", calibration_text(calibration)));
+        }
+        Some(calibration) => {
+            for (class, calibration) in calibration.per_class.iter().enumerate() {
+                lines.push(("calibration", format!("class {class}: {}", calibration_text(calibration))));
+            }
+        }
+        None => {}
+    }
+    if let Some(threshold) = answer.threshold {
+        lines.push(("threshold", format!("the second class from {threshold} on")));
+    }
+    for (label, threshold) in &answer.thresholds {
+        lines.push(("threshold", format!("{label} from {threshold} on")));
+    }
+    if let Some(otherwise) = &answer.otherwise {
+        lines.push(("threshold", format!("otherwise {}", otherwise.0)));
+    }
+    match answer.labels {
+        Some(LabelKind::Names) => lines.push(("label", "by name".to_owned())),
+        Some(LabelKind::Integers) => lines.push(("label", "as an integer".to_owned())),
+        None => {}
+    }
+    if answer.confidence {
+        lines.push(("confidence", "the top score".to_owned()));
+    }
+    lines
+}
+
+fn calibration_text(calibration: &CalibrationSource) -> String {
+    match calibration.method {
+        Some(CalibrationMethod::Sigmoid) => {
+            let number = |number: Option<f64>| number.unwrap_or(f64::NAN);
+            format!("sigmoid, a = {}, b = {}", number(calibration.a), number(calibration.b))
+        }
+        _ => format!("isotonic, {} points", calibration.x.len()),
+    }
 }
 
 fn or_unknown(text: &str) -> &str {

@@ -2,8 +2,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockgate_oip::{InferResponse, decode_request, encode_response};
+use lockgate_package::plan::explain::CONTRIBUTIONS;
 use lockgate_package::{Datatype, Manifest, Package, Tensor, TensorSpec};
-use lockgate_runtime::{PredictRequest, Settings};
+use lockgate_runtime::{Contributions, PredictRequest, Settings};
 use serde_json::{Map, Value, json};
 
 use super::settings::{SettingsArgs, Signers};
@@ -19,6 +20,9 @@ pub(crate) struct PredictArgs {
     /// an empty cell is a missing value.
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
+    /// Say what each feature contributes to the raw score: `true`, `linear`, `path_dependent` or `interventional`.
+    #[arg(long, value_name = "METHOD", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    contributions: Option<String>,
     /// The folder of the core modules. Without it: the core built into this program.
     #[arg(long, env = "LOCKGATE_CORE", value_name = "FOLDER")]
     core: Option<PathBuf>,
@@ -33,7 +37,7 @@ pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<(), Failure> {
     let file = policy::open_package(&args.package, &args.trust.gate(args.pin)?)?;
     let manifest = file.package.manifest().clone();
     let inputs = read_inputs(&args.input, &manifest)?;
-    let answer = predict(args, file, inputs)?;
+    let answer = predict(args, file, inputs, contributions(args)?)?;
     for warning in answer.out_of_range.iter().take(10) {
         output::note(&format!(
             "warning: row {}: {} is {}, outside the range seen in training",
@@ -53,6 +57,9 @@ pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<(), Failure> {
     parameters.insert("package_digest".to_owned(), json!(answer.package));
     parameters.insert("engine".to_owned(), json!(manifest.engine));
     parameters.insert("inference_core".to_owned(), json!(answer.core));
+    if manifest.mock {
+        parameters.insert("mock".to_owned(), json!(true));
+    }
     let response = InferResponse {
         model_name: manifest.model,
         model_version: Some(manifest.version),
@@ -64,6 +71,13 @@ pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<(), Failure> {
     output::print(&String::from_utf8_lossy(&body.bytes))
 }
 
+fn contributions(args: &PredictArgs) -> Result<Contributions, Failure> {
+    let Some(value) = &args.contributions else { return Ok(Contributions::None) };
+    Contributions::of(value).ok_or_else(|| {
+        Failure::new(format!("--contributions: expected {}, found `{value}`", Contributions::EXPECTED))
+    })
+}
+
 struct Answer {
     outputs: Vec<Tensor>,
     out_of_range: Vec<lockgate_runtime::OutOfRange>,
@@ -72,13 +86,19 @@ struct Answer {
 }
 
 /// Runs the rows through the core, as a server would.
-fn predict(args: &PredictArgs, file: policy::PackageFile, inputs: Vec<Tensor>) -> Result<Answer, Failure> {
+fn predict(
+    args: &PredictArgs,
+    file: policy::PackageFile,
+    inputs: Vec<Tensor>,
+    contributions: Contributions,
+) -> Result<Answer, Failure> {
     let spinner = output::spinner("loading the core".to_owned());
     let settings = Settings { workers: 1, ..Settings::default() };
     let runtime = crate::core::runtime(args.core.as_deref(), settings)?;
     let package = Package::digest(&file.package);
     runtime.install(None, vec![file.bytes]).map_err(|error| Failure::new(error.to_string()))?;
-    let request = PredictRequest { package, inputs, deadline: Some(std::time::Duration::from_secs(600)) };
+    let deadline = Some(std::time::Duration::from_secs(600));
+    let request = PredictRequest { package, inputs, contributions, deadline };
     let answer = runtime.predict(request);
     spinner.finish_and_clear();
     let answer = answer.map_err(|error| {
@@ -233,6 +253,19 @@ fn cell(text: &str, datatype: Datatype) -> Value {
     }
 }
 
+/// The name of a column of contributions: that of its feature, and of its class where there are several raw scores.
+fn contribution(output: &Tensor, column: usize, manifest: &Manifest) -> String {
+    let scores = output.shape.get(2).and_then(|scores| usize::try_from(*scores).ok()).unwrap_or(1).max(1);
+    let (feature, score) = (column / scores, column % scores);
+    let feature =
+        manifest.features.get(feature).map_or_else(|| feature.to_string(), |found| found.name.clone());
+    match manifest.labels.get(score) {
+        _ if scores == 1 => format!("{CONTRIBUTIONS}.{feature}"),
+        Some(label) if scores == manifest.labels.len() => format!("{CONTRIBUTIONS}.{feature}.{label}"),
+        _ => format!("{CONTRIBUTIONS}.{feature}.{score}"),
+    }
+}
+
 /// The outputs as CSV, one line per row; several columns of one output carry the labels where their number fits.
 fn table(outputs: &[Tensor], manifest: &Manifest) -> Result<String, Failure> {
     let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
@@ -250,6 +283,7 @@ fn table(outputs: &[Tensor], manifest: &Manifest) -> Result<String, Failure> {
         let width = (data.len() / rows).max(1);
         for column in 0..width {
             let name = match (width, manifest.labels.get(column)) {
+                _ if output.name == CONTRIBUTIONS => contribution(output, column, manifest),
                 (1, _) => output.name.clone(),
                 (width, Some(label)) if width == manifest.labels.len() => format!("{}.{label}", output.name),
                 _ => format!("{}.{column}", output.name),
@@ -303,6 +337,8 @@ mod tests {
             producer: String::new(),
             operations_per_row: 0,
             memory_per_row: 0,
+            contributions: Vec::new(),
+            mock: false,
         }
     }
 
@@ -357,6 +393,11 @@ mod tests {
         assert_eq!(
             table(&outputs, &manifest(&[], &[])).unwrap(),
             "score.down,score.up,y\n0.25,0.75,1.0\n0.5,NaN,2.0\n"
+        );
+        let two = [Tensor::fp32("contributions", vec![1, 2, 2], &[1.0, 2.0, 3.0, 4.0])];
+        assert_eq!(
+            table(&two, &manifest(&[], &["a", "b"])).unwrap(),
+            "contributions.a.down,contributions.a.up,contributions.b.down,contributions.b.up\n1.0,2.0,3.0,4.0\n"
         );
     }
 }

@@ -151,6 +151,7 @@ fn runtime_settings(settings: &Settings) -> RuntimeSettings {
         fault_window: settings.fault_window,
         quarantine: settings.quarantine,
         cache: settings.compile_cache.0.clone(),
+        production: settings.environment.is_production(),
         ..RuntimeSettings::default()
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use lockgate_package::Digest;
+use lockgate_shell::Environment;
 
 use super::value::{
     CompileCache, HeaderName, LogFilter, LogFormat, Networks, RequiredSignatures, Size, Value,
@@ -93,6 +94,8 @@ settings! {
             "The folder of model packages. Every package in it is loaded; subfolders are not read.";
         allow_pinned: bool = |_: &Runtime| true,
             "Whether a request may name a version in its path, past the policy's rules and its `requests`. What the policy disables is refused in any case.";
+        environment: Environment = |_: &Runtime| Environment::default(),
+            "Where this runs. In `production`, a policy that needs a mock (`lockgate package --mock`) is refused.";
         core: Option<PathBuf> = |_: &Runtime| None,
             "The folder of the core modules (with `manifest.json`). Without it, the core built into this program.";
     }

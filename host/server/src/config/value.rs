@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lockgate_package::Digest;
+use lockgate_shell::Environment;
 use lockgate_shell::quantities::{parse_duration, parse_size};
 use toml::de::DeValue;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -288,6 +289,18 @@ impl Value for RequiredSignatures {
             Self::All => "all".to_owned(),
             Self::Bundle => "bundle".to_owned(),
         }
+    }
+}
+
+impl Value for Environment {
+    const EXPECTED: &'static str = Self::EXPECTED;
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+
+    fn show(&self) -> String {
+        self.name().to_owned()
     }
 }
 

@@ -13,8 +13,8 @@ use lockgate_oip::{HEADER_LENGTH, InferResponse, decode_request, encode_response
 use lockgate_runtime::{Context, InferAnswer, InferRequest, RuntimeError};
 use lockgate_shell::answer::{Provenance, select};
 use lockgate_shell::{
-    Caller, Contexts, HEADER_DECISION, Problem, contexts, header_length, header_timeout, parameter_timeout,
-    versions,
+    Caller, Contexts, HEADER_DECISION, Problem, contexts, contributions, header_length, header_timeout,
+    parameter_timeout, versions,
 };
 
 use super::error::refusal;
@@ -100,6 +100,7 @@ impl Request<'_> {
             contexts,
             pinned: self.path.version.clone(),
             inputs: std::mem::take(&mut message.inputs),
+            contributions: contributions(&message.parameters)?,
             now_ms: None,
             deadline: Some(self.left(timeout)?),
         };

@@ -13,6 +13,7 @@ mod hostile;
 mod identity;
 mod init;
 mod lifecycle;
+mod mocks;
 mod predict;
 mod records;
 mod refusals;
