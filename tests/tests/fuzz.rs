@@ -4,6 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use lockgate_tests::root;
 
@@ -18,6 +19,8 @@ const ROUNDS: u64 = 4_000;
 /// No input is larger, and none may make its target hold more than [`MEMORY`] at once.
 const LARGEST: usize = 64 << 10;
 const MEMORY: usize = 256 << 20;
+/// Nor may any take longer, by far more than the slowest one takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Measuring;
 
@@ -116,6 +119,16 @@ fn keys() {
     check(12);
 }
 
+#[test]
+fn onnx() {
+    check(13);
+}
+
+#[test]
+fn model() {
+    check(14);
+}
+
 /// Seeds for libFuzzer, into `target/tmp/seeds`.
 #[test]
 #[ignore = "writes files for cargo-fuzz"]
@@ -143,8 +156,17 @@ fn check(number: usize) {
     let mut through = 0;
     for _ in 0..rounds {
         let mut input = inputs[random.below(inputs.len())].clone();
-        for _ in 0..=random.below(3) {
-            mutate(&mut random, &mut input, &inputs, target.words);
+        let changed = target.change.filter(|_| random.below(8) > 0).and_then(|change| {
+            let other = random.below(inputs.len());
+            change(&mut |end| random.below(end), &input, &inputs[other])
+        });
+        match changed {
+            Some(changed) => input = changed,
+            None => {
+                for _ in 0..=random.below(3) {
+                    mutate(&mut random, &mut input, &inputs, target.words);
+                }
+            }
         }
         input.truncate(LARGEST);
         through += u64::from(run(target, &input));
@@ -157,7 +179,9 @@ fn run(target: &Target, input: &[u8]) -> bool {
     let before = HELD.get();
     MOST.set(before);
     let saved = Saved { target: target.name, input };
+    let start = Instant::now();
     let through = (target.run)(input);
+    assert!(start.elapsed() < PATIENCE, "{} took {:?}", target.name, start.elapsed());
     let most = MOST.get().saturating_sub(before);
     assert!(most < MEMORY, "{} held {most} bytes for an input of {}", target.name, input.len());
     std::mem::forget(saved);

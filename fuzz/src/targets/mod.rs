@@ -1,7 +1,9 @@
 //! Functions that take any bytes. They must not panic, loop or allocate without bound; what else must hold is asserted.
 
 mod hashes;
+mod models;
 mod texts;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -14,6 +16,7 @@ use lockgate_policy::{
     lint, parse, unit_lists, verify_source, write_source,
 };
 
+pub use models::{model, onnx};
 pub use texts::{bucket, cases, format, import, keys, matches, semver};
 
 /// A target: its name, what runs it, and inputs to begin with.
@@ -26,23 +29,48 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
     /// Texts that matter in its inputs; without any, the inputs are binary.
     pub words: &'static [&'static str],
+    /// What changes an input and leaves it readable; the second input is one to take parts from.
+    pub change: Option<Change>,
 }
 
+/// Changes an input; nothing when it is not of the kind.
+pub type Change = fn(wire::Below<'_>, &[u8], &[u8]) -> Option<Vec<u8>>;
+
 /// All targets.
-pub const TARGETS: [Target; 13] = [
-    Target { name: "policy_source", run: policy_source, seeds: policy_seeds, words: WORDS },
-    Target { name: "bundle", run: bundle, seeds: bundle_seeds, words: &[] },
-    Target { name: "unit_list", run: unit_list, seeds: unit_list_seeds, words: &[] },
-    Target { name: "package", run: package, seeds: Vec::new, words: &[] },
-    Target { name: "decide", run: decide, seeds: decide_seeds, words: &[] },
-    Target { name: "predict", run: predict, seeds: predict_seeds, words: &[] },
-    Target { name: "format", run: format, seeds: texts::format_seeds, words: texts::FORMATS },
-    Target { name: "matches", run: matches, seeds: texts::matches_seeds, words: texts::EXPRESSIONS },
-    Target { name: "semver", run: semver, seeds: texts::semver_seeds, words: texts::VERSIONS },
-    Target { name: "bucket", run: bucket, seeds: texts::bucket_seeds, words: &[] },
-    Target { name: "import", run: import, seeds: texts::import_seeds, words: texts::FLAGS },
-    Target { name: "cases", run: cases, seeds: texts::cases_seeds, words: texts::CASES },
-    Target { name: "keys", run: keys, seeds: texts::keys_seeds, words: texts::KEYS },
+pub const TARGETS: [Target; 15] = [
+    Target { name: "policy_source", run: policy_source, seeds: policy_seeds, words: WORDS, change: None },
+    Target { name: "bundle", run: bundle, seeds: bundle_seeds, words: &[], change: None },
+    Target { name: "unit_list", run: unit_list, seeds: unit_list_seeds, words: &[], change: None },
+    Target { name: "package", run: package, seeds: Vec::new, words: &[], change: None },
+    Target { name: "decide", run: decide, seeds: decide_seeds, words: &[], change: None },
+    Target { name: "predict", run: predict, seeds: predict_seeds, words: &[], change: None },
+    Target { name: "format", run: format, seeds: texts::format_seeds, words: texts::FORMATS, change: None },
+    Target {
+        name: "matches",
+        run: matches,
+        seeds: texts::matches_seeds,
+        words: texts::EXPRESSIONS,
+        change: None,
+    },
+    Target { name: "semver", run: semver, seeds: texts::semver_seeds, words: texts::VERSIONS, change: None },
+    Target { name: "bucket", run: bucket, seeds: texts::bucket_seeds, words: &[], change: None },
+    Target { name: "import", run: import, seeds: texts::import_seeds, words: texts::FLAGS, change: None },
+    Target { name: "cases", run: cases, seeds: texts::cases_seeds, words: texts::CASES, change: None },
+    Target { name: "keys", run: keys, seeds: texts::keys_seeds, words: texts::KEYS, change: None },
+    Target {
+        name: "onnx",
+        run: onnx,
+        seeds: models::onnx_seeds,
+        words: &[],
+        change: Some(wire::changed_file),
+    },
+    Target {
+        name: "model",
+        run: model,
+        seeds: models::model_seeds,
+        words: &[],
+        change: Some(wire::changed_package),
+    },
 ];
 
 /// A policy that uses every part of the language.
