@@ -234,6 +234,37 @@ async function answerLine(name, outputs) {
   return `${name} ${await sha256(lines.join(""))}`;
 }
 
+/**
+ * What each case of `tests/tests/backend.rs` was answered, bit for bit; the cases' packages share instances.
+ * @param {Iterable<{ name: string, package: Uint8Array, requests: { inputs: object[], answer: string }[] }[]>} chunks
+ */
+export async function operatorSuite({ Inference }, module, chunks) {
+  const mismatches = [];
+  let compared = 0;
+  for (const cases of chunks) {
+    // Some cases have equal models, which an instance takes once.
+    const places = new Map();
+    const packages = cases.map((one) => one.package).filter((bytes) => {
+      const key = hexOf(bytes);
+      return !places.has(key) && places.set(key, places.size);
+    });
+    const inference = new Inference(module, packages);
+    for (const one of cases) {
+      const model = inference.models[places.get(hexOf(one.package))];
+      for (const { inputs, answer } of one.requests) {
+        compared += 1;
+        try {
+          const lines = model.predict(inputs.map(input)).outputs.map(output).map(({ name, datatype, shape, data }) => `${name} ${datatype} ${shape.join(",")} ${data}\n`);
+          if ((await sha256(lines.join(""))) !== answer) mismatches.push(`${one.name}: other bits than wasmtime's`);
+        } catch (error) {
+          mismatches.push(`${one.name}: ${error}`);
+        }
+      }
+    }
+  }
+  return { compared, mismatches };
+}
+
 /** Every recorded prediction: wasmtime's answers bit for bit, onnxruntime's within the tolerance. */
 export async function predictionSuite({ Inference, readManifest }, modules, read) {
   const mismatches = [];

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { example, faultDir, goldenDir, goldenPlaces, goldenText, predictionNames, predictionsDir, root } from "./support.mjs";
+import { example, faultDir, goldenDir, goldenPlaces, goldenText, predictionNames, predictionsDir, recordedVector, root } from "./support.mjs";
 
 const json = (value) => Buffer.from(JSON.stringify(value));
 const eurusd = join(root, "examples/eurusd/data");
@@ -26,7 +26,7 @@ const KINDS = {
     if (name === undefined) return json(predictionNames());
     if (name.endsWith(".lgp")) return readFileSync(join(predictionsDir, name));
     const ours = JSON.parse(readFileSync(join(predictionsDir, name), "utf8"));
-    const { outputs: expected, classes } = JSON.parse(readFileSync(join(root, "tests/models", name), "utf8"));
+    const { outputs: expected, classes } = recordedVector(name.slice(0, -".json".length));
     return json({ ...ours, expected, classes });
   },
   eurusd: (name) => {

@@ -1,13 +1,11 @@
 // Predictions in Node: many packages in one instance, and what the package makes of plain arrays.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import { Inference, readManifest } from "../../edge/js/src/node.js";
 import { bitsOf, predictions } from "./conformance.mjs";
-import { compile, predictionVectors, root } from "./support.mjs";
+import { compile, predictionVectors, recordedVector } from "./support.mjs";
 
 const modules = { tabular: compile("inference-tabular"), graph: compile("inference-graph") };
 test("the graph flavour runs every package, many in one instance", () => {
@@ -24,7 +22,7 @@ test("the graph flavour runs every package, many in one instance", () => {
 
 test("signatures are read back, and plain arrays are converted to their datatypes", () => {
   for (const { name, package: bytes, inputs, outputs } of predictionVectors()) {
-    const vector = JSON.parse(readFileSync(join(root, "tests/models", `${name}.json`), "utf8"));
+    const vector = recordedVector(name);
     const { models: [model] } = new Inference(modules[readManifest(bytes).engine], [bytes]);
     const specs = new Map(model.inputs.map((spec) => [spec.name, spec]));
     const isFitting = (spec, { datatype, shape }) => spec.datatype === datatype && spec.shape.every((d, k) => d === -1 || d === shape[k]) && spec.shape.length === shape.length;

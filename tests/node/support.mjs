@@ -96,6 +96,13 @@ export function goldenText(place) {
   return lines.get(place).text;
 }
 
+/** A vector as it was recorded, with the reference's answers. */
+export function recordedVector(name) {
+  const file = ["models", "answers"].map((folder) => join(root, "tests", folder, `${name}.json`)).find((path) => existsSync(path));
+  if (file === undefined) throw new Error(`no folder of tests has ${name}.json`);
+  return JSON.parse(readFileSync(file, "utf8"));
+}
+
 /** The names of the vectors of predictions: package, inputs, and wasmtime's outputs with every bit. */
 export function predictionNames() {
   if (!existsSync(predictionsDir)) throw new Error(`${predictionsDir} is missing: \`cargo xtask test\` writes it`);

@@ -1,4 +1,4 @@
-//! All tests: Rust (native and through wasmtime), JavaScript (Node, Chromium, workerd), and a real client of the Open Inference Protocol.
+//! All tests: Rust (native and through wasmtime), JavaScript (Node, Chromium, workerd), a real client of the Open Inference Protocol, and the Python package.
 
 use std::process::Command;
 
@@ -13,9 +13,19 @@ pub(crate) fn test() -> Result<()> {
     // Programs carry them, so they come first.
     crate::shells::build()?;
 
-    say("the node tests of the onnx package");
-    let cases = target().join("onnx/backend");
-    run(Command::new(python("tests/onnx/requirements.txt")?).arg("tests/onnx/backend.py").arg(&cases))?;
+    say("cases of operators: those of the onnx package, and our own with onnxruntime's answers");
+    let cases = target().join("onnx");
+    for (program, set) in [("backend.py", "backend"), ("generate.py", "generated")] {
+        run(Command::new(python("tests/onnx/requirements.txt")?)
+            .arg(format!("tests/onnx/{program}"))
+            .arg(cases.join(set)))?;
+    }
+
+    say("models of every estimator, with onnxruntime's answers");
+    let estimators = target().join("onnx/estimators");
+    run(Command::new(python("tests/estimators/requirements.txt")?)
+        .arg("tests/estimators/generate.py")
+        .arg(&estimators))?;
 
     say("Rust: every crate natively, the core through wasmtime");
     run(cargo()
@@ -23,6 +33,7 @@ pub(crate) fn test() -> Result<()> {
         .args(["--exclude", "lockgate-policy-guest", "--exclude", "lockgate-inference-guest"])
         .env("LOCKGATE_CORE_DIR", crate::core::directory())
         .env("LOCKGATE_ONNX_CASES", &cases)
+        .env("LOCKGATE_ESTIMATORS", &estimators)
         .env("LOCKGATE_SHELLS_DIR", crate::shells::directory()))?;
 
     crate::js::test()?;
@@ -33,9 +44,16 @@ pub(crate) fn test() -> Result<()> {
         .args(["tests/reference/generate.py", "--check"]))?;
 
     say("a real client: tritonclient against `lockgate serve`");
-    let python = python("tests/clients/requirements.txt")?;
-    run(Command::new(python)
+    let clients = python("tests/clients/requirements.txt")?;
+    run(Command::new(clients)
         .args(["-m", "pytest", "--quiet", "tests/clients"])
+        .env("LOCKGATE", target().join("debug/lockgate")))?;
+
+    say("lockgate-export: models of every library, exported, packaged and predicted");
+    let exports = python("python/tests/requirements.txt")?;
+    run(Command::new(exports)
+        .args(["-m", "pytest", "--quiet", "--config-file", "python/pyproject.toml", "python/tests"])
+        .env("PYTHONPATH", crate::setup::root().join("python/src"))
         .env("LOCKGATE", target().join("debug/lockgate")))?;
 
     crate::conformance::conformance(false)

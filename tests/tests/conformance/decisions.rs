@@ -71,7 +71,7 @@ pub(crate) fn bundle() -> (Vec<u8>, Vec<Vec<u8>>) {
     let packages: Vec<_> = ["lr_binary", "boosting_binary"]
         .map(|name| {
             let onnx = std::fs::read(root().join(format!("tests/models/{name}.onnx"))).unwrap();
-            crate::vectors::package(name, &onnx)
+            crate::vectors::package(name, &onnx, &Default::default())
         })
         .into();
     let refs: Vec<_> = packages

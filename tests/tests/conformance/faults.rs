@@ -63,6 +63,7 @@ fn predict(runtime: &Runtime, model: &str, mark: Option<Mark>) -> Result<Vec<Ten
     }
     let package = Package::open(AlignedBytes::copy_of(&example::packages()[model])).unwrap();
     let request = PredictRequest {
+        contributions: Default::default(),
         package: package.digest(),
         inputs: vec![Tensor::fp32("input", vec![1, 17], &row)],
         deadline: patience(mark),

@@ -6,6 +6,7 @@ mod answers;
 mod baked;
 mod cases;
 mod components;
+mod contributions;
 mod decisions;
 mod errors;
 mod example;

@@ -80,7 +80,15 @@ fn in_json(tensors: &[Tensor]) -> Vec<Value> {
 fn predict(runtime: &Runtime, vector: &Vector) -> Vec<Tensor> {
     let package = Package::open(AlignedBytes::copy_of(&vector.package)).unwrap().digest();
     let inputs = vector.inputs.clone();
-    runtime.predict(PredictRequest { package, inputs, deadline: Some(PATIENCE) }).unwrap().outputs
+    runtime
+        .predict(PredictRequest {
+            contributions: Default::default(),
+            package,
+            inputs,
+            deadline: Some(PATIENCE),
+        })
+        .unwrap()
+        .outputs
 }
 
 /// A row's answer must not depend on the rows beside it.

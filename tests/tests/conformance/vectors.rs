@@ -1,4 +1,4 @@
-//! Reads `tests/models` and compares answers with the recorded ones.
+//! Reads `tests/models` and `tests/answers` and compares answers with the recorded ones.
 
 use std::path::PathBuf;
 
@@ -33,6 +33,9 @@ pub(crate) struct Comparison {
 #[derive(Deserialize)]
 struct File {
     model: String,
+    /// What stands beside the model.
+    #[serde(default)]
+    manifest: ManifestSource,
     #[serde(default)]
     classes: Vec<Value>,
     inputs: Vec<JsonTensor>,
@@ -47,22 +50,25 @@ struct JsonTensor {
     data: Vec<Value>,
 }
 
-/// Every vector of `tests/models`, packaged.
+/// Every vector of `tests/models` and `tests/answers`, packaged.
 pub(crate) fn all() -> Vec<Vector> {
-    let folder = root().join("tests/models");
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    files.sort();
-    assert!(files.len() >= 60, "only {} vectors in {}", files.len(), folder.display());
-    files.iter().map(read).collect()
+    let vectors = |folder: &str, at_least: usize| {
+        let folder = root().join(folder);
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        files.sort();
+        assert!(files.len() >= at_least, "only {} vectors in {}", files.len(), folder.display());
+        files
+    };
+    [vectors("tests/models", 60), vectors("tests/answers", 50)].concat().iter().map(read).collect()
 }
 
 fn read(path: &PathBuf) -> Vector {
     let file: File = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
     let onnx = std::fs::read(path.with_file_name(&file.model)).unwrap();
-    let package = package(&name, &onnx);
+    let package = package(&name, &onnx, &file.manifest);
     Vector {
         name,
         package,
@@ -73,13 +79,13 @@ fn read(path: &PathBuf) -> Vector {
 }
 
 /// Packages a model under its file's name.
-pub(crate) fn package(name: &str, onnx: &[u8]) -> Vec<u8> {
+pub(crate) fn package(name: &str, onnx: &[u8], manifest: &ManifestSource) -> Vec<u8> {
     let options = ImportOptions {
         model: Some(name.to_owned()),
         version: Some("1.0.0".to_owned()),
         ..Default::default()
     };
-    import(onnx, &ManifestSource::default(), &options).unwrap_or_else(|error| panic!("{name}: {error}"))
+    import(onnx, manifest, &options).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn tensor(json: &JsonTensor) -> Tensor {
