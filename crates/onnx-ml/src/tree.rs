@@ -15,6 +15,9 @@ const LANES: usize = 8;
 /// How many rows share one walk over the trees.
 const BLOCK: usize = 256;
 
+/// How many trees one row walks down before they vote: the votes, which wait for each other, overlap with the next walks.
+const TREES: usize = 64;
+
 /// Levels between two looks at whether all descents of a group have ended.
 const STRIDE: u32 = 8;
 
@@ -316,22 +319,6 @@ impl Ensemble<'_> {
         sums: &mut Vec<T>,
         voted: &mut Vec<bool>,
     ) {
-        match (self.tests_equality, self.tracks_missing) {
-            (false, false) => self.run_with::<T, false, false>(rows, scores, classes, sums, voted),
-            (false, true) => self.run_with::<T, false, true>(rows, scores, classes, sums, voted),
-            (true, false) => self.run_with::<T, true, false>(rows, scores, classes, sums, voted),
-            (true, true) => self.run_with::<T, true, true>(rows, scores, classes, sums, voted),
-        }
-    }
-
-    fn run_with<T: Float, const EQUAL: bool, const MISSING: bool>(
-        &self,
-        rows: &[f32],
-        scores: &mut [f32],
-        classes: &mut [i64],
-        sums: &mut Vec<T>,
-        voted: &mut Vec<bool>,
-    ) {
         let width = if matches!(self.choice, Some(Choice::Single { .. })) { 2 } else { self.targets };
         let blocks = rows.chunks(self.columns * BLOCK).zip(scores.chunks_mut(width * BLOCK));
         for (block, (rows, scores)) in blocks.enumerate() {
@@ -341,16 +328,12 @@ impl Ensemble<'_> {
             voted.clear();
             voted.resize(count * self.targets, false);
             if count < LANES {
-                for (index, row) in rows.chunks_exact(self.columns).enumerate() {
-                    let own = index * self.targets..(index + 1) * self.targets;
-                    self.trees_side_by_side::<T, EQUAL, MISSING>(
-                        row,
-                        &mut sums[own.clone()],
-                        &mut voted[own],
-                    );
+                let sums = sums.chunks_exact_mut(self.targets).zip(voted.chunks_exact_mut(self.targets));
+                for (row, (sums, voted)) in rows.chunks_exact(self.columns).zip(sums) {
+                    self.trees_side_by_side(row, sums, voted);
                 }
             } else {
-                self.rows_side_by_side::<T, EQUAL, MISSING>(rows, count, sums, voted);
+                self.rows_side_by_side(rows, count, sums, voted);
             }
             let classes = classes.get_mut(block * BLOCK..).unwrap_or_default();
             let sums = sums.chunks_exact_mut(self.targets).zip(voted.chunks_exact(self.targets));
@@ -363,46 +346,70 @@ impl Ensemble<'_> {
         }
     }
 
-    fn trees_side_by_side<T: Float, const EQUAL: bool, const MISSING: bool>(
-        &self,
-        row: &[f32],
-        sums: &mut [T],
-        voted: &mut [bool],
-    ) {
-        let (groups, rest) = self.roots.as_chunks::<LANES>();
-        for (group, roots) in groups.iter().enumerate() {
-            let levels = self.deepest(group * LANES..(group + 1) * LANES);
-            let leaves = self.descend::<EQUAL, MISSING, LANES>(row, [0; LANES], *roots, levels);
+    fn trees_side_by_side<T: Float>(&self, row: &[f32], sums: &mut [T], voted: &mut [bool]) {
+        let mut leaves = [0.0; TREES];
+        for (index, roots) in self.roots.chunks(TREES).enumerate() {
+            let leaves = &mut leaves[..roots.len()];
+            match (self.tests_equality, self.tracks_missing) {
+                (false, false) => self.leaves_of_trees::<false, false>(row, index * TREES, leaves),
+                (false, true) => self.leaves_of_trees::<false, true>(row, index * TREES, leaves),
+                (true, _) => self.leaves_of_trees::<true, true>(row, index * TREES, leaves),
+            }
             self.vote_in_turn(leaves, sums, voted);
-        }
-        for (tree, &root) in (groups.len() * LANES..).zip(rest) {
-            let levels = self.deepest(tree..tree + 1);
-            let leaf = self.descend::<EQUAL, MISSING, 1>(row, [0], [root], levels);
-            self.vote_in_turn(leaf, sums, voted);
         }
     }
 
-    fn rows_side_by_side<T: Float, const EQUAL: bool, const MISSING: bool>(
+    fn rows_side_by_side<T: Float>(&self, rows: &[f32], count: usize, sums: &mut [T], voted: &mut [bool]) {
+        let mut leaves = [0.0; BLOCK];
+        let leaves = &mut leaves[..count];
+        for tree in 0..self.roots.len() {
+            match (self.tests_equality, self.tracks_missing) {
+                (false, false) => self.leaves_of_rows::<false, false>(rows, tree, leaves),
+                (false, true) => self.leaves_of_rows::<false, true>(rows, tree, leaves),
+                (true, _) => self.leaves_of_rows::<true, true>(rows, tree, leaves),
+            }
+            self.vote_for_each(leaves, sums, voted);
+        }
+    }
+
+    /// Where a row ends in the trees from `first` on. There is one copy of the walk for sums in every precision.
+    #[inline(never)]
+    fn leaves_of_trees<const EQUAL: bool, const MISSING: bool>(
+        &self,
+        row: &[f32],
+        first: usize,
+        leaves: &mut [f32],
+    ) {
+        let roots = &self.roots[first..first + leaves.len()];
+        let (groups, rest) = roots.as_chunks::<LANES>();
+        let (places, left) = leaves.as_chunks_mut::<LANES>();
+        for (group, (roots, place)) in groups.iter().zip(places).enumerate() {
+            let first = first + group * LANES;
+            let levels = self.deepest(first..first + LANES);
+            *place = self.descend::<EQUAL, MISSING, LANES>(row, [0; LANES], *roots, levels);
+        }
+        for (tree, (&root, place)) in (first + groups.len() * LANES..).zip(rest.iter().zip(left)) {
+            let levels = self.deepest(tree..tree + 1);
+            [*place] = self.descend::<EQUAL, MISSING, 1>(row, [0], [root], levels);
+        }
+    }
+
+    /// Where rows, at least as many as run side by side, end in a tree.
+    #[inline(never)]
+    fn leaves_of_rows<const EQUAL: bool, const MISSING: bool>(
         &self,
         rows: &[f32],
-        count: usize,
-        sums: &mut [T],
-        voted: &mut [bool],
+        tree: usize,
+        leaves: &mut [f32],
     ) {
-        for (tree, &root) in self.roots.iter().enumerate() {
-            let levels = self.deepest(tree..tree + 1);
-            let mut first = 0;
-            while first < count {
-                // The last group may do some rows again that the one before did, and not count them.
-                let start = first.min(count.saturating_sub(LANES));
-                let starts = std::array::from_fn(|lane| (start + lane) * self.columns);
-                let leaves = self.descend::<EQUAL, MISSING, LANES>(rows, starts, [root; LANES], levels);
-                let group = first * self.targets..(start + LANES) * self.targets;
-                if let (Some(sums), Some(voted)) = (sums.get_mut(group.clone()), voted.get_mut(group)) {
-                    self.vote_for_each(&leaves[first - start..], sums, voted);
-                }
-                first = start + LANES;
-            }
+        let root = self.roots[tree];
+        let levels = self.deepest(tree..tree + 1);
+        let last = leaves.len() - LANES;
+        // The last group may do some rows again that the one before did.
+        for start in (0..last).step_by(LANES).chain([last]) {
+            let starts = std::array::from_fn(|lane| (start + lane) * self.columns);
+            let found = self.descend::<EQUAL, MISSING, LANES>(rows, starts, [root; LANES], levels);
+            leaves[start..start + LANES].copy_from_slice(&found);
         }
     }
 
@@ -457,17 +464,17 @@ impl Ensemble<'_> {
 
     /// The votes of several trees for one row, in the order of the trees.
     #[inline]
-    fn vote_in_turn<T: Float, const N: usize>(&self, leaves: [f32; N], sums: &mut [T], voted: &mut [bool]) {
+    fn vote_in_turn<T: Float>(&self, leaves: &[f32], sums: &mut [T], voted: &mut [bool]) {
         if let (Leaves::One, Aggregate::Sum | Aggregate::Average, [sum], [voted]) =
             (self.leaves, self.aggregate, &mut *sums, &mut *voted)
         {
-            for leaf in leaves {
+            for &leaf in leaves {
                 *sum += T::from_f32(leaf);
             }
             *voted = true;
             return;
         }
-        for leaf in leaves {
+        for &leaf in leaves {
             self.vote(leaf, sums, voted);
         }
     }
