@@ -8,6 +8,7 @@ use lockgate_abi::{
 };
 use lockgate_inference::Model;
 use lockgate_package::{Tensor, TensorView};
+use smallvec::SmallVec;
 
 #[derive(Default)]
 struct State {
@@ -91,10 +92,12 @@ fn predict(models: &mut [Model], request: &[u8], output: &mut Vec<u8>) -> Result
                 hint: "take the handle from the response to lockgate_load".to_owned(),
             }
         })?;
-    let inputs: Vec<_> = request.inputs().collect::<Result<_, _>>().map_err(|error| malformed(&error))?;
-    let dimensions: Vec<i64> = inputs.iter().flat_map(TensorRecord::shape).collect();
+    // Models have few inputs; what describes them stays on the stack.
+    let inputs: SmallVec<[TensorRecord<'_>; 2]> =
+        request.inputs().collect::<Result<_, _>>().map_err(|error| malformed(&error))?;
+    let dimensions: SmallVec<[i64; 6]> = inputs.iter().flat_map(TensorRecord::shape).collect();
     let mut rest = dimensions.as_slice();
-    let views: Vec<_> = inputs
+    let views: SmallVec<[TensorView<'_>; 2]> = inputs
         .iter()
         .map(|input| {
             let (shape, others) = rest.split_at(input.shape().len());
@@ -118,7 +121,9 @@ fn predict(models: &mut [Model], request: &[u8], output: &mut Vec<u8>) -> Result
         code: ErrorCode::LimitExceeded,
         message: TooLarge.to_string(),
         hint: "send fewer rows at once".to_owned(),
-    })
+    })?;
+    model.recycle(prediction);
+    Ok(())
 }
 
 fn malformed(error: &Malformed) -> Failure {

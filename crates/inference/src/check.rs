@@ -1,6 +1,8 @@
 //! A request against the signature: names, datatypes, shapes, lengths, missing values, training ranges.
 
+use lockgate_onnx_ml::dense::{round_down, round_up};
 use lockgate_package::{Datatype, Manifest, TensorSpec, TensorView};
+use smallvec::SmallVec;
 
 use crate::PredictError;
 use crate::model::{MOST_ROWS, OutOfRange, WARNING_LIMIT};
@@ -8,22 +10,25 @@ use crate::model::{MOST_ROWS, OutOfRange, WARNING_LIMIT};
 /// What a model checks in every request, worked out once.
 #[derive(Debug)]
 pub(crate) struct Checker {
-    /// For each input the ranges of its last dimension; empty when none is known.
-    ranges: Vec<Vec<Range>>,
+    /// Of each input.
+    ranges: Vec<Ranges>,
 }
 
-/// The range of one feature; infinite where training gave no bound.
-#[derive(Debug, Clone, Copy)]
-struct Range {
-    feature: u32,
-    low: f64,
-    high: f64,
+/// The ranges of an input's last dimension; empty when none is known.
+#[derive(Debug, Default)]
+struct Ranges {
+    /// The feature that the first of them belongs to.
+    first: usize,
+    /// Infinite where training gave no bound.
+    doubles: Vec<[f64; 2]>,
+    /// The same for numbers in single precision: no such number lies between these bounds and the others.
+    singles: Vec<[f32; 2]>,
 }
 
 /// A request that fits.
 pub(crate) struct Request<'a> {
     /// The tensors, in the order of the signature.
-    pub(crate) inputs: Vec<TensorView<'a>>,
+    pub(crate) inputs: SmallVec<[TensorView<'a>; 2]>,
     /// The length of the leading dimension.
     pub(crate) rows: usize,
     pub(crate) out_of_range: Vec<OutOfRange>,
@@ -31,20 +36,26 @@ pub(crate) struct Request<'a> {
 
 impl Checker {
     pub(crate) fn new(manifest: &Manifest) -> Self {
-        let mut features = manifest.features.iter().enumerate();
+        let mut features = manifest.features.iter();
         let has_ranges =
             manifest.features.iter().any(|feature| feature.min.is_some() || feature.max.is_some());
+        let mut first = 0;
         let ranges = manifest.signature.inputs.iter().map(|input| {
             let declared = if input.shape.len() > 1 { input.shape.last().copied().unwrap_or(1) } else { 1 };
             // A free last dimension takes all features; it can only be the only input's.
             let width = usize::try_from(declared).unwrap_or(manifest.features.len());
-            let range = |(index, feature): (usize, &lockgate_package::Feature)| Range {
-                feature: u32::try_from(index).unwrap_or(u32::MAX),
-                low: feature.min.unwrap_or(f64::NEG_INFINITY),
-                high: feature.max.unwrap_or(f64::INFINITY),
+            let bounds = |feature: &lockgate_package::Feature| {
+                [feature.min.unwrap_or(f64::NEG_INFINITY), feature.max.unwrap_or(f64::INFINITY)]
             };
-            let ranges: Vec<Range> = features.by_ref().take(width).map(range).collect();
-            if has_ranges && ranges.len() == width { ranges } else { Vec::new() }
+            let doubles: Vec<[f64; 2]> = features.by_ref().take(width).map(bounds).collect();
+            let ranges = if has_ranges && doubles.len() == width {
+                let singles = doubles.iter().map(|&[low, high]| [round_up(low), round_down(high)]).collect();
+                Ranges { first, doubles, singles }
+            } else {
+                Ranges { first, ..Ranges::default() }
+            };
+            first += width;
+            ranges
         });
         Self { ranges: ranges.collect() }
     }
@@ -55,7 +66,7 @@ impl Checker {
         tensors: &[TensorView<'a>],
     ) -> Result<Request<'a>, PredictError> {
         let specs = &manifest.signature.inputs;
-        let mut inputs: Vec<TensorView<'a>> = Vec::with_capacity(specs.len());
+        let mut inputs: SmallVec<[TensorView<'a>; 2]> = SmallVec::new();
         for spec in specs {
             let mut named = tensors.iter().filter(|tensor| tensor.name == spec.name);
             let tensor = named.next().ok_or_else(|| missing_tensor(spec, tensors))?;
@@ -76,12 +87,13 @@ impl Checker {
         let rows = rows(specs, &inputs)?;
         let mut out_of_range = Vec::new();
         for ((spec, tensor), ranges) in specs.iter().zip(&inputs).zip(&self.ranges) {
+            if is_ordinary(tensor, ranges) {
+                continue;
+            }
             if !manifest.accepts_missing {
-                refuse_missing(manifest, spec, tensor, self.first_feature(ranges))?;
+                refuse_missing(manifest, spec, tensor, ranges.first)?;
             }
-            if !ranges.is_empty() {
-                find_out_of_range(tensor, ranges, rows, &mut out_of_range);
-            }
+            find_out_of_range(tensor, ranges, rows, &mut out_of_range);
         }
         // With several inputs they were found input by input.
         if inputs.len() > 1 {
@@ -89,9 +101,25 @@ impl Checker {
         }
         Ok(Request { inputs, rows, out_of_range })
     }
+}
 
-    fn first_feature(&self, ranges: &[Range]) -> usize {
-        ranges.first().map_or(0, |range| range.feature as usize)
+/// Whether every value is a number within its range, which is seldom otherwise: no value is looked at alone.
+fn is_ordinary(tensor: &TensorView<'_>, ranges: &Ranges) -> bool {
+    match tensor.datatype {
+        Datatype::Fp32 => {
+            let values = tensor.data.as_chunks::<4>().0;
+            let value = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
+            if ranges.singles.is_empty() {
+                return values.iter().fold(true, |all, bytes| all & !value(bytes).is_nan());
+            }
+            let row = |row: &[[u8; 4]]| {
+                row.iter().zip(&ranges.singles).fold(true, |all, (bytes, &[low, high])| {
+                    all & (value(bytes) >= low) & (value(bytes) <= high)
+                })
+            };
+            values.chunks(ranges.singles.len()).fold(true, |all, values| all & row(values))
+        }
+        _ => false,
     }
 }
 
@@ -206,20 +234,22 @@ fn refuse_missing(
     })
 }
 
-fn find_out_of_range(tensor: &TensorView<'_>, ranges: &[Range], rows: usize, found: &mut Vec<OutOfRange>) {
+fn find_out_of_range(tensor: &TensorView<'_>, ranges: &Ranges, rows: usize, found: &mut Vec<OutOfRange>) {
     let count = tensor.element_count().unwrap_or(0);
     let per_row = count.checked_div(rows).unwrap_or(0);
     if per_row == 0 {
         return;
     }
-    let width = ranges.len();
+    let mut of_row = ranges.doubles.iter().zip(ranges.first..);
     let mut check = |index: usize, value: f64| {
-        let Some(range) = ranges.get(index % width) else {
-            return;
-        };
-        if (value < range.low || value > range.high) && found.len() < WARNING_LIMIT {
+        let next = of_row.next().or_else(|| {
+            of_row = ranges.doubles.iter().zip(ranges.first..);
+            of_row.next()
+        });
+        let Some((&[low, high], feature)) = next else { return };
+        if (value < low || value > high) && found.len() < WARNING_LIMIT {
             let row = u32::try_from(index / per_row).unwrap_or(u32::MAX);
-            found.push(OutOfRange { row, feature: range.feature, value });
+            found.push(OutOfRange { row, feature: u32::try_from(feature).unwrap_or(u32::MAX), value });
         }
     };
     match tensor.datatype {

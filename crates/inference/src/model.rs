@@ -136,4 +136,13 @@ impl Model {
         };
         Ok(Prediction { outputs, out_of_range: request.out_of_range })
     }
+
+    /// Takes an answer back that has been read, so that the next one needs no memory of its own.
+    pub fn recycle(&mut self, answer: Prediction) {
+        match &mut self.engine {
+            Loaded::Tabular(model) => model.recycle(answer.outputs),
+            #[cfg(feature = "graph")]
+            Loaded::Graph(_) => drop(answer),
+        }
+    }
 }

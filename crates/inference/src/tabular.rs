@@ -12,12 +12,15 @@ use lockgate_package::plan::tabular::{
     Aggregate, Binary, Choice, Kind, Leaves, Norm, Operand, Reduction, Rounding, Step, Table, TabularPlan,
     Transform, Trees, Unary,
 };
-use lockgate_package::{Datatype, Envelope, Signature, Tensor, TensorSpec, TensorView};
+use lockgate_package::{Datatype, Envelope, Signature, Tensor, TensorView};
 
 use crate::PredictError;
 
 /// Rows that are worked off together.
 const BLOCK: usize = 256;
+
+/// Outputs of at most so many bytes are kept for the next request.
+const SPARE: usize = 64 * 1024;
 
 /// A plan, ready to run.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct TabularModel {
     levels: Vec<Vec<u8>>,
     buffers: Vec<Buffer>,
     scratch: tree::Scratch,
+    /// Outputs of an earlier request, for what they can hold.
+    spare: Vec<Tensor>,
     /// What the last request for contributions left ready for the next one.
     explainer: Option<Box<Explainer>>,
 }
@@ -79,6 +84,7 @@ impl TabularModel {
             plan,
             levels,
             scratch: tree::Scratch::default(),
+            spare: Vec::new(),
             explainer: None,
         })
     }
@@ -96,17 +102,21 @@ impl TabularModel {
             Contributions::None => None,
             asked => Some(self.explainer(envelope, signature, rows, asked)?),
         };
-        let mut outputs: Vec<Tensor> = Vec::with_capacity(signature.outputs.len());
-        for (spec, &value) in signature.outputs.iter().zip(&self.plan.outputs) {
-            let columns = self.plan.values.get(value as usize).map_or(0, |value| value.columns as usize);
-            let size = spec.datatype.size().unwrap_or(8);
-            let data = Vec::with_capacity(rows.saturating_mul(columns).saturating_mul(size));
-            outputs.push(Tensor {
+        let mut outputs = std::mem::take(&mut self.spare);
+        if outputs.is_empty() {
+            outputs.extend(signature.outputs.iter().map(|spec| Tensor {
                 name: spec.name.clone(),
                 datatype: spec.datatype,
-                shape: output_shape(spec, rows, columns),
-                data,
-            });
+                shape: spec.shape.clone(),
+                data: Vec::new(),
+            }));
+        }
+        for ((output, spec), &value) in outputs.iter_mut().zip(&signature.outputs).zip(&self.plan.outputs) {
+            let columns = self.plan.values.get(value as usize).map_or(0, |value| value.columns as usize);
+            let size = spec.datatype.size().unwrap_or(8);
+            output.data.clear();
+            output.data.reserve(rows.saturating_mul(columns).saturating_mul(size));
+            set_leading(&mut output.shape, rows, columns);
         }
         self.blocks(envelope, inputs, rows, &mut outputs, &mut |arrays, read, rows| match &mut explainer {
             Some(explainer) => explainer.explain(
@@ -123,6 +133,14 @@ impl TabularModel {
             self.explainer = explainer;
         }
         Ok(outputs)
+    }
+
+    /// Keeps outputs for the next request, unless they are contributions as well or have become large.
+    pub(crate) fn recycle(&mut self, outputs: Vec<Tensor>) {
+        let room: usize = outputs.iter().map(|output| output.data.capacity()).sum();
+        if outputs.len() == self.plan.outputs.len() && room <= SPARE {
+            self.spare = outputs;
+        }
     }
 
     /// Works rows off, and calls `behind` after each block of them. There is one copy of it and of the steps in it.
@@ -235,15 +253,13 @@ fn empty_buffers(plan: &TabularPlan) -> Vec<Buffer> {
     buffers.collect()
 }
 
-/// The shape of an output: all but the leading dimension are declared.
-fn output_shape(spec: &TensorSpec, rows: usize, columns: usize) -> Vec<i64> {
-    let mut shape = spec.shape.clone();
+/// Completes the shape of an output: all but the leading dimension are declared.
+fn set_leading(shape: &mut [i64], rows: usize, columns: usize) {
     let rest: i64 = shape.iter().skip(1).product();
     let elements = i64::try_from(rows.saturating_mul(columns)).unwrap_or(i64::MAX);
     if let Some(leading) = shape.first_mut() {
         *leading = elements.checked_div(rest).unwrap_or(0);
     }
-    shape
 }
 
 /// The plan's constants, where they lie.
