@@ -21,15 +21,64 @@ pub fn dense<T: Float>(
     }
     output.fill(T::ZERO);
     let weights = weights.get(..columns * outputs).unwrap_or_default();
-    for (row, output) in input.chunks_exact(columns).zip(output.chunks_exact_mut(outputs)) {
-        add_row(weights, outputs, row, output);
-        if let Some(bias) = bias {
-            output.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum += bias);
+    // Columns that fill no lanes are summed for several rows at once.
+    let wide = outputs - outputs % NARROW;
+    let rows = input.chunks(columns * SIDE_BY_SIDE).zip(output.chunks_mut(outputs * SIDE_BY_SIDE));
+    for (rows, output) in rows {
+        let mut done = wide;
+        if let [Some(a), Some(b), Some(c), Some(d)] =
+            std::array::from_fn(|row| rows.get(row * columns..)?.get(..columns))
+        {
+            while done + 2 <= outputs {
+                add_rows::<T, 2>(weights, outputs, done, [a, b, c, d], output);
+                done += 2;
+            }
+            if done < outputs {
+                add_rows::<T, 1>(weights, outputs, done, [a, b, c, d], output);
+                done = outputs;
+            }
+        }
+        let left = if done == outputs { wide } else { outputs };
+        for (row, output) in rows.chunks_exact(columns).zip(output.chunks_exact_mut(outputs)) {
+            add_row(weights, outputs, row, output.get_mut(..left).unwrap_or_default());
+            if let Some(bias) = bias {
+                output.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum += bias);
+            }
         }
     }
 }
 
-/// Adds the product of a row with a matrix of so many columns.
+/// So many columns, or more, are worked off at a time.
+const NARROW: usize = 8;
+
+/// Rows of which the columns that are left are summed side by side.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Adds the products of rows with some columns, from `first` on, of a matrix of `outputs` columns.
+fn add_rows<T: Float, const COLUMNS: usize>(
+    weights: &[T],
+    outputs: usize,
+    first: usize,
+    [a, b, c, d]: [&[T]; SIDE_BY_SIDE],
+    output: &mut [T],
+) {
+    let mut sums = [[T::ZERO; COLUMNS]; SIDE_BY_SIDE];
+    for ((((weights, &a), &b), &c), &d) in weights.chunks_exact(outputs).zip(a).zip(b).zip(c).zip(d) {
+        let Some(weights) = weights.get(first..).and_then(|weights| weights.first_chunk::<COLUMNS>()) else {
+            return;
+        };
+        for (sums, x) in sums.iter_mut().zip([a, b, c, d]) {
+            for (sum, &weight) in sums.iter_mut().zip(weights) {
+                *sum += x * weight;
+            }
+        }
+    }
+    for (output, sums) in output.chunks_exact_mut(outputs).zip(sums) {
+        output.iter_mut().skip(first).zip(sums).for_each(|(output, sum)| *output = sum);
+    }
+}
+
+/// Adds the product of a row with the first columns of a matrix of `outputs` columns.
 fn add_row<T: Float>(weights: &[T], outputs: usize, row: &[T], output: &mut [T]) {
     let (wide, rest) = output.as_chunks_mut::<{ lanes::WIDTH }>();
     let mut first = 0;

@@ -24,104 +24,80 @@ pub trait Lanes<T>: Copy {
     fn times(self, other: Self) -> Self;
 }
 
-/// Four `f32`.
-#[derive(Debug, Clone, Copy)]
-pub struct F32x4(Vector);
-
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-type Vector = [f32; 4];
-
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-type Vector = core::arch::wasm32::v128;
-
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-impl Lanes<f32> for F32x4 {
+impl<T: Copy + core::ops::Add<Output = T> + core::ops::Mul<Output = T>> Lanes<T> for [T; 4] {
     #[inline(always)]
-    fn load(numbers: &[f32; 4]) -> Self {
-        Self(*numbers)
+    fn load(numbers: &[T; 4]) -> Self {
+        *numbers
     }
 
     #[inline(always)]
-    fn store(self, numbers: &mut [f32; 4]) {
-        *numbers = self.0;
+    fn store(self, numbers: &mut [T; 4]) {
+        *numbers = self;
     }
 
     #[inline(always)]
-    fn all(number: f32) -> Self {
-        Self([number; 4])
+    fn all(number: T) -> Self {
+        [number; 4]
     }
 
     #[inline(always)]
     fn plus(self, other: Self) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        Self([a + e, b + f, c + g, d + h])
+        let ([a, b, c, d], [e, f, g, h]) = (self, other);
+        [a + e, b + f, c + g, d + h]
     }
 
     #[inline(always)]
     fn times(self, other: Self) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        Self([a * e, b * f, c * g, d * h])
-    }
-}
-
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-impl Lanes<f32> for F32x4 {
-    #[inline(always)]
-    fn load(numbers: &[f32; 4]) -> Self {
-        Self(bytemuck::cast(*numbers))
-    }
-
-    #[inline(always)]
-    fn store(self, numbers: &mut [f32; 4]) {
-        *numbers = bytemuck::cast(self.0);
-    }
-
-    #[inline(always)]
-    fn all(number: f32) -> Self {
-        Self(core::arch::wasm32::f32x4_splat(number))
-    }
-
-    #[inline(always)]
-    fn plus(self, other: Self) -> Self {
-        Self(core::arch::wasm32::f32x4_add(self.0, other.0))
-    }
-
-    #[inline(always)]
-    fn times(self, other: Self) -> Self {
-        Self(core::arch::wasm32::f32x4_mul(self.0, other.0))
+        let ([a, b, c, d], [e, f, g, h]) = (self, other);
+        [a * e, b * f, c * g, d * h]
     }
 }
 
 /// Four `f64`.
-#[derive(Debug, Clone, Copy)]
-pub struct F64x4([f64; 4]);
+pub type F64x4 = [f64; 4];
 
-impl Lanes<f64> for F64x4 {
-    #[inline(always)]
-    fn load(numbers: &[f64; 4]) -> Self {
-        Self(*numbers)
-    }
+/// Four `f32`.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+pub type F32x4 = [f32; 4];
 
-    #[inline(always)]
-    fn store(self, numbers: &mut [f64; 4]) {
-        *numbers = self.0;
-    }
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use simd128::F32x4;
 
-    #[inline(always)]
-    fn all(number: f64) -> Self {
-        Self([number; 4])
-    }
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128 {
+    use core::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128};
 
-    #[inline(always)]
-    fn plus(self, other: Self) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        Self([a + e, b + f, c + g, d + h])
-    }
+    use super::Lanes;
 
-    #[inline(always)]
-    fn times(self, other: Self) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        Self([a * e, b * f, c * g, d * h])
+    /// Four `f32`.
+    #[derive(Debug, Clone, Copy)]
+    pub struct F32x4(v128);
+
+    impl Lanes<f32> for F32x4 {
+        #[inline(always)]
+        fn load(numbers: &[f32; 4]) -> Self {
+            Self(bytemuck::cast(*numbers))
+        }
+
+        #[inline(always)]
+        fn store(self, numbers: &mut [f32; 4]) {
+            *numbers = bytemuck::cast(self.0);
+        }
+
+        #[inline(always)]
+        fn all(number: f32) -> Self {
+            Self(f32x4_splat(number))
+        }
+
+        #[inline(always)]
+        fn plus(self, other: Self) -> Self {
+            Self(f32x4_add(self.0, other.0))
+        }
+
+        #[inline(always)]
+        fn times(self, other: Self) -> Self {
+            Self(f32x4_mul(self.0, other.0))
+        }
     }
 }
 
