@@ -1,6 +1,6 @@
-"""Writes the models that the peers run: the example's, without ZipMap.
+"""Writes the models that the peers run: those that are packaged, without ZipMap.
 
-    python peer_models.py <folder of models> <output folder>
+    python peer_models.py <folder of models> ... <output folder>
 
 ZipMap turns scores into one dictionary per row. It costs onnxruntime more than many a model does, and onnxruntime-web
 cannot return what it makes. Lockgate replaces it by a plain tensor of scores when it packages a model; here the peers
@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 
 
 def main():
-    models, out = map(Path, sys.argv[1:3])
+    *folders, out = map(Path, sys.argv[1:])
     out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(models.glob("*.onnx")):
+    for path in sorted(path for folder in folders for path in folder.glob("*.onnx")):
         model = onnx.load(path)
         strip_zipmap(model.graph)
         onnx.save(model, out / path.name)

@@ -33,7 +33,9 @@ fn main() -> Result<()> {
     };
     let setup = Setup::read(Path::new(setup_path))?;
     let mut versions = Vec::new();
-    let mut peers = peers(&setup, Path::new(setup_path), &mut versions)?;
+    let core = wasm::Wasmtime::new(&setup)?;
+    let memory = core.memory();
+    let mut peers = peers(&setup, Path::new(setup_path), core, &mut versions)?;
     let cases = case::all(&setup);
     let mut results = Vec::new();
     for (number, case) in cases.iter().enumerate() {
@@ -43,12 +45,17 @@ fn main() -> Result<()> {
             results.push(result);
         }
     }
-    let results = Results { versions, rounds: setup.rounds, turn_ms: setup.turn_ms, results };
+    let results = Results { versions, rounds: setup.rounds, turn_ms: setup.turn_ms, results, memory };
     std::fs::write(results_path, serde_json::to_vec_pretty(&results)?)
         .with_context(|| format!("cannot write {results_path}"))
 }
 
-fn peers(setup: &Setup, path: &Path, versions: &mut Vec<(String, String)>) -> Result<Vec<Box<dyn Peer>>> {
+fn peers(
+    setup: &Setup,
+    path: &Path,
+    core: wasm::Wasmtime,
+    versions: &mut Vec<(String, String)>,
+) -> Result<Vec<Box<dyn Peer>>> {
     let v8 = child::Child::start("V8", &setup.node_folder.join("core_peer.mjs"), path)?;
     let web =
         child::Child::start("onnxruntime-web", &setup.node_folder.join("onnxruntime_web_peer.mjs"), path)?;
@@ -59,7 +66,7 @@ fn peers(setup: &Setup, path: &Path, versions: &mut Vec<(String, String)>) -> Re
     versions.sort();
     versions.dedup();
     let mut peers: Vec<Box<dyn Peer>> = vec![
-        Box::new(wasm::Wasmtime::new(setup)?),
+        Box::new(core),
         Box::new(wasm::Baked::new(setup)?),
         Box::new(wasm::Glue::new(setup)?),
         Box::new(embedded::Embedded::new(setup)?),
@@ -79,6 +86,7 @@ struct Results {
     rounds: usize,
     turn_ms: u64,
     results: Vec<Measured>,
+    memory: Vec<wasm::MemoryUse>,
 }
 
 /// What one peer needed for one case, nanoseconds per call.

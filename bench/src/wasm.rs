@@ -9,6 +9,7 @@ use lockgate_core::CoreModules;
 use lockgate_package::{Datatype, TensorView};
 use lockgate_policy::Bundle;
 use lockgate_runtime::{Contents, Demands};
+use serde::Serialize;
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Memory, PoolingAllocationConfig, Store,
     TypedFunc,
@@ -24,10 +25,21 @@ pub(crate) struct Wasmtime {
     policy: Compiled,
     policies: Vec<Decider>,
     models: Vec<Loaded>,
+    memory: Vec<MemoryUse>,
     callers: Vec<Caller>,
     route: String,
     request: Vec<u8>,
-    data: Vec<u8>,
+}
+
+/// What a model takes of an instance's memory, bytes.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct MemoryUse {
+    model: String,
+    package: usize,
+    /// The instance's memory before the package was handed over.
+    empty: usize,
+    /// The same afterwards; memories do not shrink, so what loading needed for a while is in it.
+    loaded: usize,
 }
 
 struct Loaded {
@@ -76,12 +88,15 @@ impl Wasmtime {
             instance.hand_over_policy(&files.read()?)?;
             policies.push(Decider { files: files.clone(), bundle: files.native()?, instance });
         }
-        let mut models = Vec::new();
+        let (mut models, mut memory) = (Vec::new(), Vec::new());
         for model in &setup.models {
             let is_graph = model.engine == "graph";
             let mut instance = if is_graph { &graph } else { &tabular }.instance()?;
             let package = std::fs::read(&model.package)?;
+            let empty = instance.memory.data_size(&instance.store);
             instance.hand_over(&package)?;
+            let loaded = instance.memory.data_size(&instance.store);
+            memory.push(MemoryUse { model: model.name.clone(), package: package.len(), empty, loaded });
             models.push(Loaded {
                 name: model.name.clone(),
                 graph: is_graph,
@@ -92,17 +107,12 @@ impl Wasmtime {
             });
         }
         let (callers, route) = (setup.callers()?, setup.route.clone());
-        Ok(Self {
-            tabular,
-            graph,
-            policy,
-            policies,
-            models,
-            callers,
-            route,
-            request: Vec::new(),
-            data: Vec::new(),
-        })
+        Ok(Self { tabular, graph, policy, policies, models, memory, callers, route, request: Vec::new() })
+    }
+
+    /// What every model takes.
+    pub(crate) fn memory(&self) -> Vec<MemoryUse> {
+        self.memory.clone()
     }
 
     fn model(&mut self, name: &str) -> Result<usize> {
@@ -134,7 +144,6 @@ impl Peer for Wasmtime {
                         call,
                         *rows,
                         &mut self.request,
-                        &mut self.data,
                     )?;
                     answer.get_or_insert(score);
                 }
@@ -164,15 +173,8 @@ impl Peer for Wasmtime {
                     let model = &self.models[index];
                     let mut instance = if model.graph { &self.graph } else { &self.tabular }.instance()?;
                     instance.hand_over(&model.package)?;
-                    let score = predict(
-                        &mut instance,
-                        &model.row_shape,
-                        &model.pool,
-                        call,
-                        1,
-                        &mut self.request,
-                        &mut self.data,
-                    )?;
+                    let score =
+                        predict(&mut instance, &model.row_shape, &model.pool, call, 1, &mut self.request)?;
                     answer.get_or_insert(score);
                 }
             }
@@ -185,7 +187,6 @@ impl Peer for Wasmtime {
 pub(crate) struct Baked {
     models: Vec<Image>,
     request: Vec<u8>,
-    data: Vec<u8>,
 }
 
 struct Image {
@@ -209,7 +210,7 @@ impl Baked {
                 module: Compiled::new(&baked.inference.module, "lockgate_predict")?,
             });
         }
-        Ok(Self { models, request: Vec::new(), data: Vec::new() })
+        Ok(Self { models, request: Vec::new() })
     }
 }
 
@@ -228,12 +229,11 @@ impl Peer for Baked {
         };
         let image = self.models.iter().find(|image| image.name == *model);
         let image = image.with_context(|| format!("no model {model}"))?;
-        let (request, data) = (&mut self.request, &mut self.data);
         let mut answer = None;
         let started = Instant::now();
         for call in turn.start..turn.start + turn.calls {
             let mut instance = image.module.instance()?;
-            let score = predict(&mut instance, &image.row_shape, &image.pool, call, 1, request, data)?;
+            let score = predict(&mut instance, &image.row_shape, &image.pool, call, 1, &mut self.request)?;
             answer.get_or_insert(score);
         }
         Ok(Spent { nanoseconds: started.elapsed().as_nanos() as f64, answer })
@@ -338,12 +338,10 @@ fn predict(
     call: usize,
     rows: usize,
     request: &mut Vec<u8>,
-    data: &mut Vec<u8>,
 ) -> Result<f64> {
     let row_len: usize = row_shape.iter().product();
     let start = first_row(call, rows, pool.len() / row_len) * row_len;
-    data.clear();
-    data.extend(pool[start..start + rows * row_len].iter().flat_map(|value| value.to_le_bytes()));
+    let data = bytemuck::cast_slice(&pool[start..start + rows * row_len]);
     let mut shape = [0; 4];
     shape[0] = rows as i64;
     for (dimension, length) in shape[1..].iter_mut().zip(row_shape) {

@@ -66,6 +66,18 @@ pub(crate) struct Measured {
     pub(crate) rounds: usize,
     pub(crate) turn_ms: u64,
     pub(crate) results: Vec<Sample>,
+    /// Older results have none.
+    #[serde(default)]
+    pub(crate) memory: Vec<MemoryUse>,
+}
+
+/// What a model takes of an instance's memory in wasmtime, bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MemoryUse {
+    pub(crate) model: String,
+    pub(crate) package: u64,
+    pub(crate) empty: u64,
+    pub(crate) loaded: u64,
 }
 
 /// One peer on one case.
@@ -142,19 +154,29 @@ pub(crate) fn bench(options: BenchOptions) -> Result<()> {
 fn prepare(out: &Path, python: &Path, options: BenchOptions) -> Result<Value> {
     let example = root().join("examples/eurusd");
     let lockgate = target().join("debug/lockgate");
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(example.join("models"))? {
-        if let Some(name) = entry?.file_name().to_str().and_then(|name| name.strip_suffix(".onnx")) {
-            names.push(name.to_owned());
+    say("fitting ensembles of 100 and 1 000 trees");
+    let made = out.join("models");
+    let mut make = Command::new(python);
+    run(make.arg(root().join("bench/models.py")).arg(example.join("data/rows.csv")).arg(&made))?;
+    let folders = [example.join("models"), made];
+    let mut models = Vec::new();
+    for folder in &folders {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "onnx") {
+                models.push(path);
+            }
         }
     }
-    names.sort();
-    say(&format!("packaging {} models and compiling policies", names.len()));
-    for name in &names {
-        let onnx = example.join("models").join(format!("{name}.onnx"));
+    models.sort();
+    say(&format!("packaging {} models and compiling policies", models.len()));
+    let mut names = Vec::new();
+    for onnx in &models {
+        let name = onnx.file_stem().and_then(|name| name.to_str()).context("a model without a name")?;
+        names.push(name.to_owned());
         let package = out.join("packages").join(format!("{name}.lgp"));
         let mut command = Command::new(&lockgate);
-        command.arg("package").arg(&onnx).arg("--manifest").arg(onnx.with_extension("manifest.yaml"));
+        command.arg("package").arg(onnx).arg("--manifest").arg(onnx.with_extension("manifest.yaml"));
         output(command.arg("--output").arg(&package))?;
     }
     let policies = policies::write(out, &lockgate)?;
@@ -163,10 +185,7 @@ fn prepare(out: &Path, python: &Path, options: BenchOptions) -> Result<Value> {
     say("taking ZipMap out of the peers' models");
     let peer_models = out.join("peer-models");
     let library = output(
-        Command::new(python)
-            .arg(root().join("bench/peer_models.py"))
-            .arg(example.join("models"))
-            .arg(&peer_models),
+        Command::new(python).arg(root().join("bench/peer_models.py")).args(&folders).arg(&peer_models),
     )?;
 
     let rows = read_rows(&example.join("data/rows.csv"))?;
@@ -176,7 +195,7 @@ fn prepare(out: &Path, python: &Path, options: BenchOptions) -> Result<Value> {
     std::fs::write(&contexts, serde_json::to_vec(&callers())?)?;
 
     let models = names.iter().map(|name| {
-        let sequence = name.ends_with("_lstm");
+        let sequence = is_sequence(name);
         json!({
             "name": name,
             "package": out.join("packages").join(format!("{name}.lgp")),
@@ -199,6 +218,11 @@ fn prepare(out: &Path, python: &Path, options: BenchOptions) -> Result<Value> {
         "route": ROUTE,
         "models": models.collect::<Vec<_>>(),
     }))
+}
+
+/// Whether a model reads sequences.
+fn is_sequence(model: &str) -> bool {
+    model.ends_with("lstm") || model.ends_with("gru")
 }
 
 /// The feature rows of the example, history first.
