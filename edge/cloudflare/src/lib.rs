@@ -38,6 +38,9 @@ use worker::js_sys;
 use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
+#[global_allocator]
+static ALLOCATOR: lockgate_abi::OutlinedAllocator = lockgate_abi::OutlinedAllocator;
+
 use crate::isolate::{Isolate, Loaded};
 
 /// The most bytes of a body that `answer` looks at.
