@@ -88,6 +88,16 @@ impl<'a> MessagePackReader<'a> {
         std::str::from_utf8(self.take(len)?).map_err(|_| UnexpectedMessagePack)
     }
 
+    /// A text, as its place among these; behind the last one if it is none of them.
+    ///
+    /// # Errors
+    /// Those of [`MessagePackReader::text`].
+    #[inline(never)]
+    pub fn one_of(&mut self, names: &[&str]) -> Result<usize, UnexpectedMessagePack> {
+        let text = self.text()?;
+        Ok(names.iter().position(|name| *name == text).unwrap_or(names.len()))
+    }
+
     /// A byte string.
     ///
     /// # Errors
@@ -174,7 +184,7 @@ mod tests {
         let mut reader = MessagePackReader::new(&bytes);
         assert_eq!(reader.map(), Ok(4));
         assert_eq!((reader.text(), reader.unsigned()), (Ok("number"), Ok(1 << 40)));
-        assert_eq!((reader.text(), reader.text()), (Ok("text"), Ok("ä")));
+        assert_eq!((reader.one_of(&["number", "text"]), reader.one_of(&["a"])), (Ok(1), Ok(1)));
         assert_eq!((reader.text(), reader.skip()), (Ok("nested"), Ok(())));
         assert_eq!((reader.text(), reader.unsigned()), (Ok("last"), Ok(7)));
         assert!(reader.rest().is_empty());

@@ -23,10 +23,14 @@ macro_rules! packed_structs {
     ($($type:ident { $($field:ident),* $(,)? $(; $rest:ident)? })*) => {$(
         impl $crate::packed::Packed for $type {
             fn read(reader: &mut $crate::MessagePackReader<'_>) -> Result<Self, $crate::UnexpectedMessagePack> {
+                #[expect(non_camel_case_types, reason = "the fields' names")]
+                enum Field { $($field),* }
                 $(let mut $field = None;)*
                 for _ in 0..reader.map()? {
-                    match reader.text()? {
-                        $(stringify!($field) => $field = Some($crate::packed::Packed::read(reader)?),)*
+                    match reader.one_of(&[$(stringify!($field)),*])? {
+                        $(at if at == Field::$field as usize => {
+                            $field = Some($crate::packed::Packed::read(reader)?);
+                        })*
                         _ => reader.skip()?,
                     }
                 }
@@ -47,8 +51,9 @@ macro_rules! packed_names {
     ($($type:ident { $($variant:ident),* $(,)? })*) => {$(
         impl $crate::packed::Packed for $type {
             fn read(reader: &mut $crate::MessagePackReader<'_>) -> Result<Self, $crate::UnexpectedMessagePack> {
-                match reader.text()? {
-                    $(stringify!($variant) => Ok(Self::$variant),)*
+                enum Name { $($variant),* }
+                match reader.one_of(&[$(stringify!($variant)),*])? {
+                    $(at if at == Name::$variant as usize => Ok(Self::$variant),)*
                     _ => Err($crate::UnexpectedMessagePack),
                 }
             }

@@ -1051,12 +1051,15 @@ macro_rules! packed_enums {
                 if reader.map()? != 1 {
                     return Err(UnexpectedMessagePack);
                 }
-                match reader.text()? {
-                    $(stringify!($variant) => {
+                enum Name { $($variant,)* $($($single,)*)? }
+                match reader.one_of(&[$(stringify!($variant),)* $($(stringify!($single),)*)?])? {
+                    $(at if at == Name::$variant as usize => {
+                        #[expect(non_camel_case_types, reason = "the fields' names")]
+                        enum Field { $($field),* }
                         $(let mut $field = None;)*
                         for _ in 0..reader.map()? {
-                            match reader.text()? {
-                                $(stringify!($field) => $field = Some(Packed::read(reader)?),)*
+                            match reader.one_of(&[$(stringify!($field)),*])? {
+                                $(at if at == Field::$field as usize => $field = Some(Packed::read(reader)?),)*
                                 _ => reader.skip()?,
                             }
                         }
@@ -1067,7 +1070,7 @@ macro_rules! packed_enums {
                             },)*
                         })
                     })*
-                    $($(stringify!($single) => Ok(Self::$single(<$held as Packed>::read(reader)?)),)*)?
+                    $($(at if at == Name::$single as usize => Ok(Self::$single(<$held as Packed>::read(reader)?)),)*)?
                     _ => Err(UnexpectedMessagePack),
                 }
             }
