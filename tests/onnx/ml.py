@@ -11,7 +11,7 @@ POST = ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT", None]
 
 
 def generate(cases, seed):
-    for number, family in enumerate((columns, scalers, encoders, labels, linear, support_vectors, named_scores)):
+    for number, family in enumerate((columns, scalers, encoders, labels, linear, support_vectors, named_scores, single_scores)):
         family(cases, np.random.default_rng([seed, 10, number]))
 
 
@@ -203,6 +203,22 @@ def classifier(cases, random, base, kind, classes, probabilities, post):
     feeds = [[finite(random, rows, 3, kind)] for rows in (6, 1)]
     outputs = [STRING if "classlabels_strings" in labels else INT64, FLOAT]
     cases.add("SVMClassifier", attributes, feeds, outputs, opset=1, both=True, tag=f"_{classes}_{int(probabilities)}_{post}")
+
+
+def single_scores(cases, random):
+    """Every post-transform of a support vector machine's only score, and of a linear function's that is a probability."""
+    for post in POST:
+        for one_class in [0, 1]:
+            for supports in [4, 0]:
+                attributes = {
+                    "kernel_type": "RBF", "kernel_params": [0.3, 0.2, 3.0], "n_supports": supports, "one_class": one_class, "rho": [0.4],
+                    "coefficients": (random.random(size=supports or 3) / 8).tolist(), "support_vectors": random.normal(size=supports * 3).tolist(),
+                    "post_transform": post,
+                }
+                cases.add("SVMRegressor", attributes, [[finite(random, 6, 3)], [finite(random, 1, 3)]], [FLOAT], opset=1, both=True, tag=f"_single_{post}")
+        attributes = {"coefficients": [0.5, 0.25], "intercepts": [0.125], "post_transform": post}
+        feeds = [[random.random(size=(rows, 2)).astype(np.float32)] for rows in (6, 1)]
+        cases.add("LinearRegressor", attributes, feeds, [FLOAT], opset=1, both=True, tag=f"_1_single_{post}")
 
 
 def named_scores(cases, random):

@@ -109,7 +109,6 @@ def regressor(cases, random, rep):
         ids = range(targets) if full or targets == 1 else random.permutation(targets)[: int(random.integers(1, targets + 1))]
         votes += [(tree, node, int(target), dtype(weight(random, False))) for target in ids]
     attributes = written(lists, votes, "target", as_tensor, random.random() < 0.6, dtype)
-    # Of the transforms of scores that trees vote for, only NONE means the same to everybody for one target.
     attributes |= {
         "n_targets": targets, "aggregate_function": str(random.choice(["SUM", "AVERAGE", "MIN", "MAX"])),
         "post_transform": POST[int(random.integers(6))] if random.random() < 0.5 else None,

@@ -76,24 +76,20 @@ pub(super) const TABLE: &[Operator] = &[
         ],
         linear::classifier,
     )
-    .but("with one score for two classes: post_transform PROBIT, which has no meaning there"),
-    ml("LinearRegressor", 1, &["coefficients", "intercepts", "post_transform", "targets"], linear::regressor)
-        .but(SINGLE),
+    .but("with one score for two classes: post_transform PROBIT, which gives the second class no score"),
+    ml("LinearRegressor", 1, &["coefficients", "intercepts", "post_transform", "targets"], linear::regressor),
     ml("Normalizer", 1, &["norm"], rows::normalizer),
     ml("OneHotEncoder", 1, &["cats_int64s", "cats_strings", "zeros"], encode::one_hot_encoder),
     ml("SVMClassifier", 1, vectors::CLASSIFIER, vectors::classifier)
-        .but("with two classes and no probabilities: post_transform PROBIT, which has no meaning there"),
-    ml("SVMRegressor", 1, vectors::REGRESSOR, vectors::regressor)
-        .but("post_transform other than NONE, which no other implementation applies"),
+        .but("with two classes and no probabilities: post_transform PROBIT, which gives the second class no score"),
+    ml("SVMRegressor", 1, vectors::REGRESSOR, vectors::regressor),
     ml("Scaler", 1, &["offset", "scale"], rows::scaler),
     ml("TreeEnsemble", 5, trees::ENSEMBLE, trees::ensemble)
-        .but("post_transform SOFTMAX or LOGISTIC, whose numbers the specification and onnxruntime exchange"),
+        .but("with several targets: post_transform SOFTMAX or LOGISTIC, whose numbers the specification and onnxruntime exchange"),
     ml("TreeEnsembleClassifier", 1, trees::CLASSIFIER, trees::classifier)
         .but("fewer than two classes; post_transform PROBIT when only the first of two classes gets votes"),
-    ml("TreeEnsembleRegressor", 1, trees::REGRESSOR, trees::regressor).but(SINGLE),
+    ml("TreeEnsembleRegressor", 1, trees::REGRESSOR, trees::regressor),
 ];
-
-const SINGLE: &str = "with one target: post_transform LOGISTIC, SOFTMAX, SOFTMAX_ZERO, on which the specification and onnxruntime disagree";
 
 const fn ml(
     name: &'static str,
@@ -185,21 +181,15 @@ fn post_transform(a: &Attributes<'_>) -> Result<Transform, Problem> {
     }
 }
 
-/// A regressor with one target: the specification transforms its score, onnxruntime leaves it alone unless it is by PROBIT.
-fn refuse_ambiguous_transform(transform: Transform, targets: usize) -> Result<(), Problem> {
-    if targets != 1 || matches!(transform, Transform::None | Transform::Probit) {
-        return Ok(());
-    }
-    Err(Problem::attribute(
-        "post_transform",
-        "the specification and onnxruntime disagree on what this does to a single score",
-        "export with post_transform NONE and put the function into a node of its own",
-    ))
+/// What becomes of rows of this many scores. onnxruntime transforms a single score by PROBIT only, and its answers are what models are compared with.
+fn of_scores(transform: Transform, count: usize) -> Transform {
+    if count == 1 && transform != Transform::Probit { Transform::None } else { transform }
 }
 
-/// Transforms rows of scores. A row of one score is only transformed by PROBIT.
+/// Transforms rows of scores.
 fn transform_rows(transform: Transform, scores: &mut [f32], columns: usize) {
-    if columns > 1 || transform == Transform::Probit {
+    let transform = of_scores(transform, columns);
+    if transform != Transform::None {
         scores.chunks_exact_mut(columns.max(1)).for_each(|row| transform_row(transform, row));
     }
 }

@@ -8,6 +8,7 @@ use super::pb::attribute_proto::AttributeType;
 use prost::Message as _;
 
 use super::*;
+use crate::plan::tabular::{Step, Transform};
 use crate::{AlignedBytes, Datatype};
 
 fn attribute(name: &str, r#type: AttributeType) -> pb::AttributeProto {
@@ -299,8 +300,29 @@ fn trees_that_make_no_sense_are_refused() {
         |a| a.push(text("aggregate_function", "MEDIAN")),
         "expected SUM, AVERAGE, MIN or MAX, found `MEDIAN`",
     );
-    check(|a| a.push(text("post_transform", "LOGISTIC")), "disagree");
+    check(|a| a.push(text("post_transform", "SIGMOID")), "found `SIGMOID`");
     check(|a| a.push(floats("base_values", &[1.0, 2.0])), "expected 1 numbers, found 2");
+}
+
+/// As in onnxruntime, so that no step has to know.
+#[test]
+fn a_single_score_is_transformed_by_probit_only() {
+    let transform = |model: &pb::ModelProto| {
+        let package = run(model, &ManifestSource::default()).unwrap();
+        let plan = package.tabular_plan().unwrap();
+        plan.steps.iter().find_map(|step| match step {
+            Step::Transform { transform, .. } => Some(*transform),
+            Step::Trees(trees) => Some(trees.transform).filter(|&transform| transform != Transform::None),
+            _ => None,
+        })
+    };
+    for name in ["LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT"] {
+        let want = (name == "PROBIT").then_some(Transform::Probit);
+        let linear = vec![floats("coefficients", &[1.0; 3]), text("post_transform", name)];
+        let linear = model(vec![node("LinearRegressor", &["X"], &["Y"], linear)]);
+        assert_eq!(transform(&linear), want, "{name}");
+        assert_eq!(transform(&stump(|a| a.push(text("post_transform", name)))), want, "{name}");
+    }
 }
 
 #[test]

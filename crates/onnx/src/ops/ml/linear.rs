@@ -3,10 +3,7 @@
 use lockgate_onnx_ml::dense;
 use lockgate_onnx_ml::transform::{Transform, both_classes};
 
-use super::{
-    EXPORT_AGAIN, choose, class_labels, post_transform, refuse_ambiguous_transform, rows_of, singles,
-    transform_rows, work,
-};
+use super::{EXPORT_AGAIN, choose, class_labels, post_transform, rows_of, singles, transform_rows, work};
 use crate::operator::required;
 use crate::{Attributes, Build, Kernel, Meter, Problem, Tensor};
 
@@ -100,7 +97,6 @@ pub(super) fn regressor(build: &Build<'_>) -> Result<Kernel, Problem> {
     let targets = a.int_or("targets", 1)?;
     let linear = Linear::read(a, usize::try_from(targets).unwrap_or(0))?;
     let transform = post_transform(a)?;
-    refuse_ambiguous_transform(transform, linear.outputs)?;
     if linear.bias.as_ref().is_some_and(|bias| bias.len() != linear.outputs) {
         return Err(Problem::attribute("intercepts", format!("expected {targets} numbers"), EXPORT_AGAIN));
     }

@@ -139,7 +139,31 @@ fn trees_that_are_none_are_refused() {
     check("target_ids", Attribute::Ints(vec![0, 1]), "target 1 of 1");
     check("nodes_featureids", Attribute::Ints(vec![4, 0, 0]), "column 4 of 1");
     check("n_targets", Attribute::Int(1 << 50), "at most");
-    check("post_transform", Attribute::Text("SOFTMAX".to_owned()), "disagree");
+    check("post_transform", Attribute::Text("SIGMOID".to_owned()), "found `SIGMOID`");
+}
+
+#[test]
+fn a_single_score_of_a_regressor_is_transformed_by_probit_only() {
+    let x = matrix(2, &[0.25, 0.75]);
+    let check = |node: &Node, want: &[f64]| close(&run(node, &x).unwrap()[0], want);
+    for transform in ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT"] {
+        let post = || ("post_transform", Attribute::Text(transform.to_owned()));
+        let is_probit = transform == "PROBIT";
+        let probits: &[f64] = &[-0.674_574_2, 0.674_574_2];
+        let linear = vec![("coefficients", Attribute::Floats(vec![1.0])), post()];
+        check(&node("LinearRegressor", 1, linear), if is_probit { probits } else { &[0.25, 0.75] });
+        let mut tree = stump("TreeEnsembleRegressor", "BRANCH_LEQ", 0.5, vec![post()]);
+        tree.attributes.insert("n_targets".to_owned(), Attribute::Int(1));
+        tree.attributes.insert("target_weights".to_owned(), Attribute::Floats(vec![0.25, 0.75]));
+        check(&tree, if is_probit { probits } else { &[0.25, 0.75] });
+        // A machine's score is never transformed.
+        let machine = vec![
+            ("coefficients", Attribute::Floats(vec![1.0])),
+            ("rho", Attribute::Floats(vec![0.0])),
+            post(),
+        ];
+        check(&node("SVMRegressor", 1, machine), &[0.25, 0.75]);
+    }
 }
 
 /// Against the specification: onnxruntime cuts fractions off before it looks for a member of a large set.

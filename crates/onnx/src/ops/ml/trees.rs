@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use lockgate_onnx_ml::transform::Transform;
 use lockgate_onnx_ml::tree::Aggregate;
 
-use super::{EXPORT_AGAIN, choose, class_labels, post_transform, refuse_ambiguous_transform, singles, work};
+use super::{EXPORT_AGAIN, choose, class_labels, of_scores, post_transform, singles, work};
 use crate::operator::required;
 use crate::{Attributes, Build, Data, Kernel, Kind, Meter, Numbers, Problem, Tensor};
 
@@ -305,9 +305,8 @@ pub(super) fn regressor(build: &Build<'_>) -> Result<Kernel, Problem> {
     };
     let mut forest = listed(a, "target")?;
     let base = numbers(a, "base_values", &mut forest.wide)?;
-    let transform = post_transform(a)?;
     let targets = known_targets(targets)?;
-    refuse_ambiguous_transform(transform, targets)?;
+    let transform = of_scores(post_transform(a)?, targets);
     if ![0, targets].contains(&base.len()) {
         let message = format!("expected {targets} numbers, found {}", base.len());
         return Err(Problem::attribute("base_values", message, EXPORT_AGAIN));
@@ -391,7 +390,7 @@ pub(super) fn ensemble(build: &Build<'_>) -> Result<Kernel, Problem> {
         _ => Transform::Probit,
     };
     let targets = known_targets(a.int_or("n_targets", 0)?)?;
-    refuse_ambiguous_transform(transform, targets)?;
+    let transform = of_scores(transform, targets);
     if matches!(transform, Transform::Softmax | Transform::Logistic) {
         return Err(Problem::attribute(
             "post_transform",

@@ -125,13 +125,8 @@ pub(super) fn regressor(build: &Build<'_>) -> Result<Kernel, Problem> {
     let rho = first_rho(a.floats("rho")?.unwrap_or_default())?;
     let count = usize::try_from(a.int_or("n_supports", 0)?).unwrap_or(0);
     let one_class = a.flag("one_class", false)?;
-    if post_transform(a)? != Transform::None {
-        return Err(Problem::attribute(
-            "post_transform",
-            "what it does to the only score is not defined",
-            "export with NONE and put the function into a node of its own",
-        ));
-    }
+    // onnxruntime reads it and applies none, not even PROBIT.
+    post_transform(a)?;
     // Without support vectors the coefficients are those of one linear function.
     let vectors = if count == 0 {
         Vectors::new("coefficients", Similarity::Linear { offset: rho }, 1, &coefficients)?

@@ -168,9 +168,8 @@ pub(in crate::import) fn linear_regressor<'m>(
 ) -> Result<(), Refusal> {
     let targets = usize::try_from(a.int_or("targets", 1)).unwrap_or(0);
     let (coefficients, intercepts) = (a.floats("coefficients"), a.floats("intercepts"));
-    let transform = post_transform(a);
+    let transform = of_targets(post_transform(a), targets);
     let input = l.single_matrix(node, 0)?;
-    refuse_ambiguous_transform(a, transform, targets);
     if ![0, targets].contains(&intercepts.len()) || targets == 0 {
         a.refuse("intercepts", format!("expected {targets}, found {}", intercepts.len()), EXPORT_AGAIN);
     }
@@ -214,15 +213,9 @@ pub(super) fn post_transform(a: &Attributes<'_>) -> Transform {
     }
 }
 
-/// A regressor with one target: the specification transforms its score, onnxruntime leaves it alone.
-pub(super) fn refuse_ambiguous_transform(a: &Attributes<'_>, transform: Transform, targets: usize) {
-    if targets == 1 && !matches!(transform, Transform::None | Transform::Probit) {
-        a.refuse(
-            "post_transform",
-            "the specification and onnxruntime disagree on what this does to a single score",
-            "export with post_transform NONE and put the function into a node of its own",
-        );
-    }
+/// What becomes of a regressor's scores: onnxruntime transforms a single one by PROBIT only.
+pub(super) fn of_targets(transform: Transform, targets: usize) -> Transform {
+    if targets == 1 && transform != Transform::Probit { Transform::None } else { transform }
 }
 
 /// The labels, which must be given in exactly one of the two attributes.

@@ -10,7 +10,7 @@ use lockgate_onnx_ml::tree as kernel;
 
 use lockgate_onnx::{Data, Tensor};
 
-use super::classic::{class_labels, post_transform, refuse_ambiguous_transform};
+use super::classic::{class_labels, of_targets, post_transform};
 use super::{Form, Lowering, Tracked};
 use crate::import::Refusal;
 use crate::import::onnx::{Attributes, ElementType, Node};
@@ -97,7 +97,7 @@ pub(in crate::import) fn regressor<'m>(
     a: &Attributes<'m>,
 ) -> Result<(), Refusal> {
     let targets = usize::try_from(a.int_or("n_targets", 1)).unwrap_or(0);
-    let transform = post_transform(a);
+    let transform = of_targets(post_transform(a), targets);
     let aggregate = match a.string_or("aggregate_function", "SUM") {
         "SUM" => Aggregate::Sum,
         "AVERAGE" => Aggregate::Average,
@@ -111,7 +111,6 @@ pub(in crate::import) fn regressor<'m>(
     };
     let forest = Forest::read(node, a, "target")?;
     let base = numbers(a, "base_values");
-    refuse_ambiguous_transform(a, transform, targets);
     if ![0, targets].contains(&base.len()) {
         a.refuse("base_values", format!("expected {targets} numbers, found {}", base.len()), EXPORT_AGAIN);
     }
