@@ -194,8 +194,7 @@ def ensemble(cases, random, rep):
         leaf_targets[-1] = 0
         roots.append(len(nodes) - 1)
     members = [member for node in nodes if node[0] == 6 for member in [*node[5], dtype(NAN)]]
-    # 1 and 2 mean SOFTMAX and LOGISTIC in the specification, and the other way round in onnxruntime: packaging refuses them.
-    transform = int(random.choice([0, 3, 4])) if random.random() < 0.4 else None
+    transform = int(random.integers(5)) if random.random() < 0.4 else None
     attributes = {
         "tree_roots": roots, "nodes_featureids": [node[2] for node in nodes], "nodes_modes": tensor(np.array([node[0] for node in nodes], np.uint8)),
         "nodes_splits": tensor(np.array([node[1] for node in nodes], dtype)),

@@ -80,12 +80,12 @@ pub(super) const TABLE: &[Operator] = &[
     ml("LinearRegressor", 1, &["coefficients", "intercepts", "post_transform", "targets"], linear::regressor),
     ml("Normalizer", 1, &["norm"], rows::normalizer),
     ml("OneHotEncoder", 1, &["cats_int64s", "cats_strings", "zeros"], encode::one_hot_encoder),
-    ml("SVMClassifier", 1, vectors::CLASSIFIER, vectors::classifier)
-        .but("with two classes and no probabilities: post_transform PROBIT, which gives the second class no score"),
+    ml("SVMClassifier", 1, vectors::CLASSIFIER, vectors::classifier).but(
+        "with two classes and no probabilities: post_transform PROBIT, which gives the second class no score",
+    ),
     ml("SVMRegressor", 1, vectors::REGRESSOR, vectors::regressor),
     ml("Scaler", 1, &["offset", "scale"], rows::scaler),
-    ml("TreeEnsemble", 5, trees::ENSEMBLE, trees::ensemble)
-        .but("with several targets: post_transform SOFTMAX or LOGISTIC, whose numbers the specification and onnxruntime exchange"),
+    ml("TreeEnsemble", 5, trees::ENSEMBLE, trees::ensemble),
     ml("TreeEnsembleClassifier", 1, trees::CLASSIFIER, trees::classifier)
         .but("fewer than two classes; post_transform PROBIT when only the first of two classes gets votes"),
     ml("TreeEnsembleRegressor", 1, trees::REGRESSOR, trees::regressor),

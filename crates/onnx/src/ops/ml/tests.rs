@@ -166,6 +166,43 @@ fn a_single_score_of_a_regressor_is_transformed_by_probit_only() {
     }
 }
 
+/// Against the specification, which exchanges 1 and 2.
+#[test]
+fn post_transforms_have_the_numbers_that_onnxruntime_gives_them() {
+    let votes = |targets: i64, transform: i64| {
+        node(
+            "TreeEnsemble",
+            5,
+            vec![
+                ("tree_roots", Attribute::Ints(vec![0])),
+                ("n_targets", Attribute::Int(targets)),
+                ("nodes_featureids", Attribute::Ints(vec![0])),
+                ("nodes_modes", Attribute::Tensor(Tensor::vector(vec![0_u8]))),
+                ("nodes_splits", Attribute::Tensor(Tensor::vector(vec![0.5_f32]))),
+                ("nodes_truenodeids", Attribute::Ints(vec![0])),
+                ("nodes_trueleafs", Attribute::Ints(vec![1])),
+                ("nodes_falsenodeids", Attribute::Ints(vec![1])),
+                ("nodes_falseleafs", Attribute::Ints(vec![1])),
+                ("leaf_targetids", Attribute::Ints(vec![0, targets - 1])),
+                ("leaf_weights", Attribute::Tensor(Tensor::vector(vec![0.7_f32, 0.3]))),
+                ("post_transform", Attribute::Int(transform)),
+            ],
+        )
+    };
+    let x = matrix(2, &[0.0, 1.0]);
+    for (transform, two) in [
+        (0, [0.7, 0.0, 0.0, 0.3]),
+        (1, [0.668_187_7, 0.5, 0.5, 0.574_442_5]),
+        (2, [0.668_187_7, 0.331_812_2, 0.425_557_4, 0.574_442_5]),
+        (3, [1.0, 0.0, 0.0, 1.0]),
+        (4, [0.524_445_9, f64::NEG_INFINITY, f64::NEG_INFINITY, -0.524_445_9]),
+    ] {
+        close(&run(&votes(2, transform), &x).unwrap()[0], &two);
+        let one = if transform == 4 { [0.524_445_9, -0.524_445_9] } else { [0.7, 0.3] };
+        close(&run(&votes(1, transform), &x).unwrap()[0], &one);
+    }
+}
+
 /// Against the specification: onnxruntime cuts fractions off before it looks for a member of a large set.
 #[test]
 fn members_of_sets_are_compared_exactly() {

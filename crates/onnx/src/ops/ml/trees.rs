@@ -382,22 +382,16 @@ pub(super) fn ensemble(build: &Build<'_>) -> Result<Kernel, Problem> {
         2 => Aggregate::Min,
         _ => Aggregate::Max,
     };
+    // The specification calls 1 SOFTMAX and 2 LOGISTIC; onnxruntime, which models are tried in, takes them the other way round.
     let transform = match numbered("post_transform", 0, 5)? {
         0 => Transform::None,
-        1 => Transform::Softmax,
-        2 => Transform::Logistic,
+        1 => Transform::Logistic,
+        2 => Transform::Softmax,
         3 => Transform::SoftmaxZero,
         _ => Transform::Probit,
     };
     let targets = known_targets(a.int_or("n_targets", 0)?)?;
     let transform = of_scores(transform, targets);
-    if matches!(transform, Transform::Softmax | Transform::Logistic) {
-        return Err(Problem::attribute(
-            "post_transform",
-            "1 is SOFTMAX and 2 is LOGISTIC in the specification, and the other way round in onnxruntime",
-            "export with 0 and put the function into a node of its own",
-        ));
-    }
     let forest = numbered_forest(a)?;
     let scoring = Scoring { targets, aggregate, base: Vec::new(), transform, choice: None };
     let runner = Runner::new(forest, scoring)?;
