@@ -189,10 +189,11 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     if manifest.version.is_empty() {
         return Err("has no version".to_owned());
     }
+    // A model without inputs answers every request alike.
+    if manifest.signature.outputs.is_empty() {
+        return Err("has no output".to_owned());
+    }
     for (what, specs) in [("input", &manifest.signature.inputs), ("output", &manifest.signature.outputs)] {
-        if specs.is_empty() {
-            return Err(format!("has no {what}"));
-        }
         for (index, spec) in specs.iter().enumerate() {
             if specs.iter().take(index).any(|other| other.name == spec.name) {
                 return Err(format!("has two {what}s called `{}`", spec.name));

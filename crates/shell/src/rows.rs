@@ -7,8 +7,14 @@ use crate::RequestError;
 /// The number of rows that all inputs have, which must be `expected`.
 ///
 /// # Errors
-/// An input of another length, by name.
+/// An input of another length, by name; no input, which leaves nothing to have rows.
 pub fn check(inputs: &[Tensor], expected: usize) -> Result<(), RequestError> {
+    if inputs.is_empty() {
+        return Err(RequestError::InvalidInput {
+            message: format!("the request has no inputs, but there are {expected} contexts"),
+            hint: "send one context, or the inputs".to_owned(),
+        });
+    }
     for input in inputs {
         let rows = input.shape.first().copied();
         if rows.and_then(|rows| usize::try_from(rows).ok()) != Some(expected) {
@@ -189,6 +195,7 @@ mod tests {
             "input `x` has 2 rows, but there are 3 contexts",
         );
         check(&[Tensor::fp32("x", vec![], &[1.0])], "input `x` has no dimension, but there are 3 contexts");
+        check(&[], "the request has no inputs, but there are 3 contexts");
         let broken = Tensor { data: vec![0; 5], ..Tensor::fp32("x", vec![3], &[]) };
         assert_eq!(
             take(&[broken], 3, &[0]).unwrap_err().to_string(),

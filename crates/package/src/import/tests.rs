@@ -588,6 +588,16 @@ fn functions_take_the_place_of_their_calls() {
 }
 
 #[test]
+fn a_model_may_take_nothing() {
+    let mut constant = model(vec![node("Constant", &[], &["Y"], vec![floats("value_floats", &[1.5, 2.0])])]);
+    constant.graph.as_mut().unwrap().input.clear();
+    let package = run(&constant, &ManifestSource::default()).unwrap();
+    let Signature { inputs, outputs } = &package.manifest().signature;
+    assert_eq!((inputs.len(), outputs[0].shape.as_slice()), (0, &[2][..]));
+    package.graph_plan().unwrap();
+}
+
+#[test]
 fn maps_are_columns_and_sequences_are_outputs() {
     let vectorizer = pb::NodeProto {
         domain: "ai.onnx.ml".to_owned(),

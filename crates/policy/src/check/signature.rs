@@ -22,7 +22,8 @@ pub(super) fn signature(reader: &mut Reader<'_>, node: &Node, path: &Path<'_>) -
             }
             specs.push(spec);
         }
-        if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        // A model may take nothing; one that gives nothing is of no use.
+        if key == "outputs" && matches!(&node.value, Value::List(items) if items.is_empty()) {
             reader.problem(
                 node.position,
                 &path,

@@ -568,7 +568,7 @@ pub(crate) static SIGNATURE: Mapping = Mapping {
     title: "Signatures",
     doc: "What goes into a route's models and what comes out. Every package at hand must fit: the same names and datatypes, inputs that admit every shape that the route admits, outputs whose every shape the route admits.",
     keys: &[&[
-        key("inputs", filled_list(&Kind::Mapping(&TENSOR)), Required, "The inputs."),
+        key("inputs", list(&Kind::Mapping(&TENSOR)), Required, "The inputs; none for models that take none."),
         key("outputs", filled_list(&Kind::Mapping(&TENSOR)), Required, "The outputs."),
     ]],
     ..PLAIN

@@ -332,6 +332,20 @@ routes:
 }
 
 #[test]
+fn a_model_may_take_nothing() {
+    let policy = policy(
+        "lockgate: 1\nroutes: { r: { signature: { inputs: [], outputs: [{ name: values, datatype: FP32, shape: [5, 5] }] }, variants: { v: { model: m@1.0.0 } }, default: { serve: v } } }",
+    );
+    let mut packages = packages(&policy);
+    packages[0].signature =
+        policy.routes[&lockgate_policy::RouteKey::platform("r")].signature.clone().unwrap();
+    let compiled = compile(&policy, &CompileOptions { packages: &packages, ..Default::default() });
+    let bundle = load_compiled(&compiled.unwrap_or_else(|problems| panic!("{problems}")));
+    let signature = bundle.route("r").unwrap().signature().unwrap();
+    assert_eq!((signature.inputs.len(), signature.outputs.len()), (0, 1));
+}
+
+#[test]
 fn a_route_needs_a_signature_from_somewhere() {
     let source = "
 lockgate: 1
