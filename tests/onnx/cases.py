@@ -85,8 +85,9 @@ class Cases:
         requests = [{turned[key]: array for key, array in request.items()} for request in requests]
         self.model(name + "_turned", [*nodes, node], initializers, requests, kinds, imports, **how)
 
-    def model(self, name, nodes, initializers, requests, outputs, imports, *, free=True, tolerance=TOLERANCE, ties=None, instead=None):
-        """A model. `instead` makes the expected answer from onnxruntime's where that is wrong; `ties` names the rows of a label that may be another."""
+    def model(self, name, nodes, initializers, requests, outputs, imports, *, free=True, tolerance=TOLERANCE, ties=None, instead=None, maps=None):
+        """A model. `instead` makes the expected answer from onnxruntime's where that is wrong; `ties` names the rows of a label that may be another.
+        `maps` are the keys of the only input's columns where that is a map: onnxruntime gets a map for each row, without what is 0 in it."""
         first = requests[0]
         inputs = []
         for key in first:
@@ -95,7 +96,11 @@ class Cases:
                 None if (free and axis == 0) or len({other[axis] for other in shapes}) > 1 else length
                 for axis, length in enumerate(shapes[0])
             ]
-            inputs.append(helper.make_tensor_value_info(key, kind_of(np.asarray(first[key])), shape))
+            held = helper.make_tensor_type_proto(kind_of(np.asarray(first[key])), [])
+            inputs.append(
+                helper.make_value_info(key, helper.make_map_type_proto(INT64, held)) if maps
+                else helper.make_tensor_value_info(key, kind_of(np.asarray(first[key])), shape)
+            )
         info = [
             helper.make_tensor_value_info(key, kind, None) if isinstance(kind, int) else helper.make_value_info(key, kind)
             for key, kind in outputs.items()
@@ -113,7 +118,12 @@ class Cases:
         for request in requests:
             given = {key: array.astype(object) if array.dtype.kind in "US" else array for key, array in request.items()}
             try:
-                answers = [answer if isinstance(answer, list) else np.asarray(answer) for answer in session.run(None, given)]
+                if maps:
+                    (key, rows), = given.items()
+                    each = [session.run(None, {key: {k: float(x) for k, x in zip(maps, row) if x}}) for row in rows]
+                    answers = [np.concatenate(parts) for parts in zip(*each)]
+                else:
+                    answers = [answer if isinstance(answer, list) else np.asarray(answer) for answer in session.run(None, given)]
             except Exception as error:
                 self.refused[operator].append(f"{name}: {str(error)[-120:]}")
                 continue

@@ -11,7 +11,7 @@ POST = ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT", None]
 
 
 def generate(cases, seed):
-    for number, family in enumerate((columns, scalers, encoders, labels, linear, support_vectors, named_scores, single_scores)):
+    for number, family in enumerate((columns, scalers, encoders, labels, linear, support_vectors, named_scores, single_scores, maps)):
         family(cases, np.random.default_rng([seed, 10, number]))
 
 
@@ -219,6 +219,21 @@ def single_scores(cases, random):
         attributes = {"coefficients": [0.5, 0.25], "intercepts": [0.125], "post_transform": post}
         feeds = [[random.random(size=(rows, 2)).astype(np.float32)] for rows in (6, 1)]
         cases.add("LinearRegressor", attributes, feeds, [FLOAT], opset=1, both=True, tag=f"_1_single_{post}")
+
+
+def maps(cases, random):
+    """CastMap, whose maps a request holds as rows with a column for each key."""
+    for to in ["TO_FLOAT", "TO_INT64", None]:
+        for form, most, keys in [("DENSE", None, [-4, 0, 7]), (None, None, [3]), ("SPARSE", 5, range(5)), ("SPARSE", None, [0]), ("DENSE", 2, [1, 2, 9])]:
+            attributes = {"cast_to": to, "map_form": form, "max_map": most}
+            given = {key: value for key, value in attributes.items() if value is not None}
+            node = helper.make_node("CastMap", ["x"], ["y"], domain="ai.onnx.ml", **given)
+            # A dense map has as many columns as it has keys, so that none may be left out.
+            rows = [finite(random, count, len(keys)) for count in (6, 1)]
+            requests = [{"x": x if form == "SPARSE" else np.where(x == 0, np.float32(1.5), x)} for x in rows]
+            name = f"CastMap_{cases.names['CastMap']:04d}_{to}_{form}"
+            cases.names["CastMap"] += 1
+            cases.model(name, [node], [], requests, {"y": INT64 if to == "TO_INT64" else FLOAT}, {"": 20, "ai.onnx.ml": 3}, maps=list(keys))
 
 
 def named_scores(cases, random):

@@ -8,6 +8,8 @@ use super::onnx::domain_name;
 use super::pb;
 use super::pb::type_proto::{Tensor, Value};
 
+const FLOAT: i32 = 1;
+const INTEGER: i32 = 7;
 const TEXT: i32 = 8;
 
 /// Rewrites what can be; the rest is refused later, by name. Gives the names of the columns of a map that is the only input.
@@ -43,6 +45,9 @@ fn map(graph: &mut pb::GraphProto, index: usize) -> Option<Vec<String>> {
             (Some(i64::try_from(names.len()).ok()?), names, None)
         }
         "CastMap" => {
+            if map.key_type != INTEGER {
+                return None;
+            }
             let (columns, to) = cast_map(reader, element)?;
             (columns, Vec::new(), Some(to).filter(|to| *to != element))
         }
@@ -85,20 +90,20 @@ fn vocabulary(node: &pb::NodeProto) -> Option<Vec<String>> {
 
 /// How many columns a `CastMap` makes, where it says so, and of which type.
 fn cast_map(node: &pb::NodeProto, from: i32) -> Option<(Option<i64>, i32)> {
-    let (mut to, mut is_sparse, mut most) = (1, false, 1);
+    let (mut to, mut is_sparse, mut most) = (FLOAT, false, 1);
     for attribute in &node.attribute {
         match (attribute.name.as_str(), attribute.s.as_slice()) {
-            ("cast_to", b"TO_FLOAT") => to = 1,
-            ("cast_to", b"TO_INT64") => to = 7,
+            ("cast_to", b"TO_FLOAT") => to = FLOAT,
+            ("cast_to", b"TO_INT64") => to = INTEGER,
             ("cast_to", b"TO_STRING") => to = TEXT,
             ("map_form", form @ (b"DENSE" | b"SPARSE")) => is_sparse = form == b"SPARSE",
             ("max_map", _) => most = attribute.i,
             _ => return None,
         }
     }
-    // How a number is written as text is nobody's agreement.
-    let is_clear = to != TEXT || from == TEXT;
-    is_clear.then_some((Some(most).filter(|most| is_sparse && *most > 0), to))
+    // How a number is written as text is nobody's agreement, and onnxruntime refuses a form without room.
+    let is_clear = (to != TEXT || from == TEXT) && (!is_sparse || most > 0);
+    is_clear.then_some((Some(most).filter(|_| is_sparse), to))
 }
 
 /// Makes several outputs of one that is a sequence.

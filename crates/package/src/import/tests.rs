@@ -2,6 +2,7 @@
 //! compared with onnxruntime's where they can be computed, in `lockgate-inference`.
 
 mod beside;
+mod containers;
 
 use super::pb;
 use super::pb::attribute_proto::AttributeType;
@@ -595,24 +596,4 @@ fn a_model_may_take_nothing() {
     let Signature { inputs, outputs } = &package.manifest().signature;
     assert_eq!((inputs.len(), outputs[0].shape.as_slice()), (0, &[2][..]));
     package.graph_plan().unwrap();
-}
-
-#[test]
-fn maps_are_columns_and_sequences_are_outputs() {
-    let vectorizer = pb::NodeProto {
-        domain: "ai.onnx.ml".to_owned(),
-        ..node("DictVectorizer", &["X"], &["Y"], vec![texts("string_vocabulary", &["depth", "price"])])
-    };
-    let mut dictionary = model(vec![vectorizer]);
-    let held =
-        pb::type_proto::Held { tensor_type: Some(pb::type_proto::Tensor { elem_type: 1, shape: None }) };
-    let map = pb::type_proto::Map { key_type: 8, value_type: Some(held) };
-    dictionary.graph.as_mut().unwrap().input[0].r#type =
-        Some(pb::TypeProto { value: Some(pb::type_proto::Value::MapType(map)) });
-    assert_eq!(outcome(&dictionary), "[\"Identity\"] [\"Y\"] [\"depth\", \"price\"]");
-
-    let sequence =
-        vec![node("Relu", &["X"], &["r"], vec![]), node("SequenceConstruct", &["r", "X"], &["S"], vec![])];
-    let want = "[\"Relu\", \"Identity\", \"Identity\"] [\"S.0\", \"S.1\"] []";
-    assert_eq!(outcome(&model(sequence)), want);
 }

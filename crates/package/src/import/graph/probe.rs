@@ -1,6 +1,6 @@
 //! Running a plan to learn what ONNX files do not say, or say wrong: the shapes of the outputs, and what a row costs.
 
-use lockgate_onnx::{Graph, Kind, Meter, Problem, Source, Tensor};
+use lockgate_onnx::{Data, Graph, Kind, Meter, Problem, Source, Tensor};
 
 use super::super::onnx::{Dimension, ElementType, OnnxModel};
 use super::super::{ImportLimits, Refusal, about_graph};
@@ -168,16 +168,20 @@ impl Prober<'_> {
         let mut meter = Meter::new(self.limits.memory_per_row, u64::MAX);
         let count = meter.room(&shape, kind.size())?;
         let mut data = kind.zeros(count);
-        if element == 1 && kind != Kind::Text {
-            let one = Tensor::scalar(1_u64).numbers()?.narrow(kind);
-            let one = if kind.is_float() { one_of(kind) } else { one };
+        if element == 1 {
+            let one = match kind {
+                // A text that reads as a number, where it is cast to one.
+                Kind::Text => Data::Text(vec!["1".to_owned()]),
+                kind if kind.is_float() => one_of(kind),
+                kind => Tensor::scalar(1_u64).numbers()?.narrow(kind),
+            };
             data.put(&one, (0..count).map(|place| (place, 0)))?;
         }
         Tensor::new(shape, data)
     }
 }
 
-fn one_of(kind: Kind) -> lockgate_onnx::Data {
+fn one_of(kind: Kind) -> Data {
     use lockgate_onnx::Numbers;
     match kind {
         Kind::F64 => Numbers::F64(vec![1.0].into()).narrow(kind),
