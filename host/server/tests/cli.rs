@@ -151,6 +151,63 @@ fn what_stands_beside_a_model_comes_from_files() {
 }
 
 #[test]
+fn a_background_is_rows_or_a_file_beside_any_manifest() {
+    let folder = Folder::new();
+    let onnx = example().join("models/eurusd_gb.onnx");
+    let onnx = onnx.to_str().unwrap();
+    let row = |first: &str, other: &str| format!("{first}{}", format!(", {other}").repeat(16));
+    let names: Vec<String> = (0..17).map(|column| format!("column {column}")).collect();
+    let csv = format!("{}\n{}\n{}\n", names.join(","), row("0.5", "-1"), row("", "nan"));
+    folder.file("rows.csv", csv);
+    let rows = format!("[[{}], [{}]]", row("0.5", "-1"), row("null", "null"));
+    folder.file("rows.json", &rows);
+    let package = |name: &str, text: &str| {
+        let manifest = folder.file(name, text);
+        let target = folder.path(&format!("{name}.lgp"));
+        succeed(&["package", onnx, "-m", &manifest, "-o", &target]);
+        target
+    };
+    let inline = package("rows.yaml", &format!("accepts_missing: true\nbackground: {rows}\n"));
+    let inspected: Value = serde_json::from_str(&succeed(&["inspect", "--json", &inline])).unwrap();
+    assert_eq!(inspected["manifest"]["contributions"], serde_json::json!(["interventional"]));
+    for file in ["rows.csv", "rows.json"] {
+        for (name, text) in [
+            ("m.yaml", format!("accepts_missing: true\nbackground: {file}\n")),
+            ("m.json", format!(r#"{{"accepts_missing": true, "background": "{file}"}}"#)),
+            ("m.toml", format!("accepts_missing = true\nbackground = \"{file}\"\n")),
+        ] {
+            let package = package(&format!("{file}.{name}"), &text);
+            assert_eq!(std::fs::read(package).unwrap(), std::fs::read(&inline).unwrap(), "{file}, {name}");
+        }
+    }
+    // No rows are no background.
+    let empty = package("empty.toml", "background = []\n");
+    assert_eq!(std::fs::read(empty).unwrap(), std::fs::read(package("none.toml", "")).unwrap());
+
+    let check = |name: &str, content: &str, want: &str| {
+        folder.file(name, content);
+        let manifest = folder.file("wrong.toml", format!("background = \"{name}\"\n"));
+        let error = fail(&["package", onnx, "-m", &manifest, "-o", &folder.path("wrong.lgp")], 1);
+        assert!(error.contains(want), "{error}");
+    };
+    check("word.csv", "a,b\n1,2\n3,up\n", "word.csv: row 1: `up` is not a number");
+    check("cut.json", "[[1, 2], [3", "cut.json: this is not JSON: EOF while parsing");
+    check("texts.json", r#"[["1"]]"#, "texts.json: invalid type: string \"1\", expected f64");
+    check("narrow.csv", "a\n1\n", "row 0 has 1 numbers, the model's inputs have 17 columns");
+    for (name, text) in
+        [("m.yaml", "background: nowhere.csv\n"), ("m.toml", "background = \"nowhere.csv\"\n")]
+    {
+        let error = fail(&["package", onnx, "-m", &folder.file(name, text)], 1);
+        assert!(error.contains("nowhere.csv: No such file or directory"), "{error}");
+    }
+    let error = fail(&["package", onnx, "-m", &folder.file("m.yaml", "background: 3\n")], 1);
+    assert!(
+        error.contains("m.yaml: expected the name of a file, or a list of rows of numbers and null"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_mock_is_made_from_a_signature_wherever_it_stands() {
     let folder = Folder::new();
     let package = folder.package("eurusd_lr");

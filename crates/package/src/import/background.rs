@@ -1,29 +1,67 @@
 //! Rows that contributions are measured against.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Imported, ManifestProblem, ManifestSource};
 use crate::plan::explain::Explanation;
 use crate::plan::tabular::{Array, ArrayKind, Kind, Step, TabularPlan};
 
+/// The most rows of a background.
+pub const MOST_BACKGROUND: usize = 1000;
+
+/// A background as people give it: the name of a file, or its rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected the name of a file, or a list of rows of numbers and null")]
+pub enum BackgroundSource {
+    /// A file that holds the rows; the program that read the manifest reads it too.
+    File(String),
+    /// Rows of the input, all columns of all inputs one after the other; `None` is a missing value. No rows are no background.
+    Rows(Vec<Vec<Option<f64>>>),
+}
+
+impl BackgroundSource {
+    /// Whether nothing is measured against it.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Rows(rows) if rows.is_empty())
+    }
+
+    /// What makes no sense whatever the model is.
+    pub(super) fn problems(&self, problems: &mut Vec<ManifestProblem>) {
+        match self {
+            Self::File(file) => problem(
+                problems,
+                format!("the file `{file}` was not read"),
+                "give the rows themselves, or package with the lockgate program, which reads the file",
+            ),
+            Self::Rows(rows) if rows.len() > MOST_BACKGROUND => problem(
+                problems,
+                format!("it has {} rows, at most {MOST_BACKGROUND} are taken", rows.len()),
+                "take a sample of them: 100 rows are often enough",
+            ),
+            Self::Rows(_) => {}
+        }
+    }
+}
+
 /// Puts the manifest's background into the plan.
 pub(super) fn add(source: &ManifestSource, imported: &mut Imported, problems: &mut Vec<ManifestProblem>) {
-    let Some(first) = source.background.first() else { return };
-    let mut problem = |message: String, hint: &str| {
-        problems.push(ManifestProblem { field: "background".to_owned(), message, hint: hint.to_owned() });
-    };
+    let Some(BackgroundSource::Rows(rows)) = &source.background else { return };
+    let Some(first) = rows.first() else { return };
+    let mut problem = |message: String, hint: &str| problem(problems, message, hint);
     let Imported::Tabular(model) = imported else {
         let hint = "leave it out; contributions are for linear models and ensembles of trees";
         return problem("the model runs in the graph engine, which gives no contributions".to_owned(), hint);
     };
     let columns = model.plan.input_columns();
-    let wrong = source.background.iter().position(|row| u64::try_from(row.len()) != Ok(columns));
+    let wrong = rows.iter().position(|row| u64::try_from(row.len()) != Ok(columns));
     if let Some(row) = wrong {
-        let found = source.background.get(row).map_or(0, Vec::len);
+        let found = rows.get(row).map_or(0, Vec::len);
         let message = format!("row {row} has {found} numbers, the model's inputs have {columns} columns");
         return problem(message, "give each row all columns, in the order of the features");
     }
     let kinds: Vec<Kind> = inputs(&model.plan);
     let accepts_missing = source.accepts_missing.unwrap_or(model.accepts_missing);
-    for (index, row) in source.background.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate() {
         for (column, (value, kind)) in row.iter().zip(&kinds).enumerate() {
             let fits = match (kind, value) {
                 (Kind::F32, Some(value)) => (*value as f32).is_finite() || !value.is_finite(),
@@ -45,11 +83,11 @@ pub(super) fn add(source: &ManifestSource, imported: &mut Imported, problems: &m
         let message = format!("the model gives no contributions: {}", unexplained.message);
         return problem(message, "leave the background out");
     }
-    let numbers = source.background.iter().flatten().map(|value| value.unwrap_or(f64::NAN));
+    let numbers = rows.iter().flatten().map(|value| value.unwrap_or(f64::NAN));
     let is_narrow = |value: f64| value.is_nan() || f64::from(value as f32) == value;
     // Single precision holds what inputs of single precision can be; integers where they are small.
     let narrow = kinds.iter().all(|kind| *kind != Kind::F64)
-        && source.background.iter().all(|row| {
+        && rows.iter().all(|row| {
             row.iter().zip(&kinds).all(|(value, kind)| *kind == Kind::F32 || value.is_none_or(is_narrow))
         });
     let (kind, bytes): (_, Vec<u8>) = if narrow {
@@ -57,7 +95,7 @@ pub(super) fn add(source: &ManifestSource, imported: &mut Imported, problems: &m
     } else {
         (ArrayKind::F64, numbers.flat_map(f64::to_le_bytes).collect())
     };
-    let len = u64::try_from(first.len().saturating_mul(source.background.len())).unwrap_or(u64::MAX);
+    let len = u64::try_from(first.len().saturating_mul(rows.len())).unwrap_or(u64::MAX);
     model.plan = model.plan.clone().with_background(Array { kind, len });
     model.arrays.push(bytes);
 }
@@ -92,4 +130,8 @@ fn explanation(
         let index = usize::try_from(array).ok()?;
         plan.arrays.get(index)?.numbers(arrays.get(index)?)
     })
+}
+
+fn problem(problems: &mut Vec<ManifestProblem>, message: String, hint: &str) {
+    problems.push(ManifestProblem { field: "background".to_owned(), message, hint: hint.to_owned() });
 }

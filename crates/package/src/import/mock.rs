@@ -93,7 +93,7 @@ pub fn mock(
     for (field, is_there) in [
         ("scaler", source.scaler.is_some()),
         ("answer", source.answer.is_some()),
-        ("background", !source.background.is_empty()),
+        ("background", source.background.as_ref().is_some_and(|background| !background.is_empty())),
     ] {
         if is_there {
             let message = "a mock has no model that it could stand beside".to_owned();

@@ -25,12 +25,13 @@ mod source;
 mod tabular;
 
 pub use answer::{AnswerSource, CalibrationMethod, CalibrationSource, LabelKind};
+pub use background::{BackgroundSource, MOST_BACKGROUND};
 pub use beside::Beside;
 pub use error::{ImportError, ManifestProblem, Refusal};
 pub use limits::ImportLimits;
 pub use mock::{MockOutput, MockSource, MockValue, mock};
 pub use scaler::{Numbers, Scaler, ScalerKind, ScalerNumbers, ScalerSource};
-pub use source::{FeatureSource, MOST_BACKGROUND, ManifestSource, Scalar};
+pub use source::{FeatureSource, ManifestSource, Scalar};
 
 use crate::{Digest, Engine, Feature, Manifest, Package, Signature};
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ManifestProblem;
 use super::answer::AnswerSource;
+use super::background::BackgroundSource;
 use super::scaler::ScalerSource;
 use crate::{Feature, Scope};
 
@@ -33,10 +34,9 @@ pub struct ManifestSource {
     /// Whether NaN means "missing" to this model. Left out, it is so for trees that were trained with missing values and for
     /// pipelines that replace them.
     pub accepts_missing: Option<bool>,
-    /// Rows of the input, all columns of all inputs one after the other, that contributions are measured against: a sample of the
-    /// training set. `null` is a missing value.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub background: Vec<Vec<Option<f64>>>,
+    /// Rows that contributions are measured against: a sample of the training set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<BackgroundSource>,
     /// What was done to the data before training, and is done to each request before the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaler: Option<ScalerSource>,
@@ -44,9 +44,6 @@ pub struct ManifestSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<AnswerSource>,
 }
-
-/// The most rows of a background.
-pub const MOST_BACKGROUND: usize = 1000;
 
 /// A feature: its name, or its name and range.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -108,15 +105,13 @@ impl ManifestSource {
                 );
             }
         }
-        if self.background.len() > MOST_BACKGROUND {
-            let message =
-                format!("it has {} rows, at most {MOST_BACKGROUND} are taken", self.background.len());
-            problem("background".to_owned(), message, "take a sample of them: 100 rows are often enough");
-        }
         for (name, value) in &self.metrics {
             if !value.is_finite() {
                 problem(format!("metrics.{name}"), format!("{value} is not a finite number"), "leave it out");
             }
+        }
+        if let Some(background) = &self.background {
+            background.problems(&mut problems);
         }
         if let Some(answer) = &self.answer {
             answer.problems(&mut problems);

@@ -2,8 +2,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockgate_package::import::{
-    FeatureSource, ImportError, ImportLimits, ImportOptions, ManifestSource, MockOutput, MockSource, Scalar,
-    ScalerNumbers, ScalerSource, import, mock,
+    BackgroundSource, FeatureSource, ImportError, ImportLimits, ImportOptions, ManifestSource, MockOutput,
+    MockSource, Scalar, ScalerNumbers, ScalerSource, import, mock,
 };
 use lockgate_package::{AlignedBytes, Manifest, Package, TensorSpec};
 
@@ -64,12 +64,15 @@ pub(crate) fn run(args: &PackageArgs, json: bool) -> Result<(), Failure> {
     // What stands on the command line was meant for this run.
     source.model = args.name.clone().or(source.model);
     source.version = args.version.clone().or(source.version);
+    // What the manifest names lies beside it.
+    let folder = args.manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     if let Some(file) = &args.scaler {
         source.scaler = Some(read_scaler(file)?);
     } else if let Some(ScalerSource::File(file)) = &source.scaler {
-        // Beside the manifest that names it.
-        let folder = args.manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         source.scaler = Some(read_scaler(&folder.join(file))?);
+    }
+    if let Some(BackgroundSource::File(file)) = &source.background {
+        source.background = Some(read_background(&folder.join(file))?);
     }
     let (of, is_mock) = match (&args.model, &args.mock) {
         (Some(model), _) => (model, false),
@@ -161,8 +164,7 @@ fn mock_of(
         let package = import(&bytes, source, options).map_err(|error| failure(path, &error))?;
         let package = Package::open(AlignedBytes::copy_of(&package)).map_err(|error| at(&error))?;
         // What stood beside the model is part of the signature by now.
-        (source.scaler, source.answer) = (None, None);
-        source.background.clear();
+        (source.scaler, source.answer, source.background) = (None, None, None);
         like(package.manifest(), source)
     } else {
         drop(bytes);
@@ -247,6 +249,33 @@ fn read_scaler(path: &Path) -> Result<ScalerSource, Failure> {
     Ok(ScalerSource::Numbers(Box::new(numbers)))
 }
 
+/// Reads the rows of a background: JSON, or CSV with a header line, whose empty cells are missing values.
+fn read_background(path: &Path) -> Result<BackgroundSource, Failure> {
+    let text = files::read_text(path)?;
+    let at = |problem: String| Failure::new(format!("{}: {problem}", path.display()));
+    if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        let rows = serde_json::from_str(&text).map_err(|error| {
+            let problem =
+                if error.is_data() { error.to_string() } else { format!("this is not JSON: {error}") };
+            at(problem).hint("give a .csv file, or a .json file with a list of rows")
+        });
+        return rows.map(BackgroundSource::Rows);
+    }
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut rows = Vec::new();
+    for (row, record) in reader.records().enumerate() {
+        let record = record.map_err(|error| at(error.to_string()))?;
+        let cell = |cell: &str| match cell.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Some(number)),
+            Ok(number) if number.is_nan() => Ok(None),
+            _ if cell.is_empty() => Ok(None),
+            _ => Err(at(format!("row {row}: `{cell}` is not a number"))),
+        };
+        rows.push(record.iter().map(cell).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(BackgroundSource::Rows(rows))
+}
+
 /// Reads a manifest source.
 fn read_manifest(path: &Path) -> Result<ManifestSource, Failure> {
     read(path)
@@ -267,50 +296,10 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
             position.line, position.column
         ))
     })?;
-    let json = with_files(&json, path)?;
     serde_json::from_str(&json).map_err(|error| {
         // Line and column would be those of the JSON in between.
         let message = error.to_string();
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
         Failure::new(format!("{name}: {message}"))
     })
-}
-
-/// The manifest with the files in it that it names: `background`.
-fn with_files(json: &str, manifest: &Path) -> Result<String, Failure> {
-    let Ok(serde_json::Value::Object(mut source)) = serde_json::from_str(json) else {
-        return Ok(json.to_owned());
-    };
-    let Some(name) = source.get("background").and_then(serde_json::Value::as_str) else {
-        return Ok(json.to_owned());
-    };
-    let path = manifest.parent().unwrap_or(Path::new("")).join(name);
-    let rows = background(&path)?;
-    source.insert("background".to_owned(), rows);
-    Ok(serde_json::Value::Object(source).to_string())
-}
-
-/// Rows of numbers: JSON, or CSV with a header line, whose empty cells are missing values.
-fn background(path: &Path) -> Result<serde_json::Value, Failure> {
-    let text = files::read_text(path)?;
-    let at = |problem: String| Failure::new(format!("{}: {problem}", path.display()));
-    if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        return serde_json::from_str(&text).map_err(|error| {
-            at(format!("this is not JSON: {error}"))
-                .hint("give a .csv file, or a .json file with a list of rows")
-        });
-    }
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let mut rows = Vec::new();
-    for (row, record) in reader.records().enumerate() {
-        let record = record.map_err(|error| at(error.to_string()))?;
-        let cell = |cell: &str| match cell.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(serde_json::json!(number)),
-            Ok(number) if number.is_nan() => Ok(serde_json::Value::Null),
-            _ if cell.is_empty() => Ok(serde_json::Value::Null),
-            _ => Err(at(format!("row {row}: `{cell}` is not a number"))),
-        };
-        rows.push(record.iter().map(cell).collect::<Result<Vec<_>, _>>()?);
-    }
-    Ok(serde_json::json!(rows))
 }

@@ -363,6 +363,24 @@ fn outputs_do_not_clash_and_scores_are_not_guessed() {
     );
 }
 
+#[test]
+fn a_background_is_rows_that_were_read() {
+    let unread = "`background`: the file `rows.csv` was not read; hint: give the rows themselves, or package with the lockgate program, which reads the file";
+    check(&binary(), r#"{"background": "rows.csv"}"#, &[unread]);
+    unreadable(
+        r#"{"background": [1, 2]}"#,
+        "expected the name of a file, or a list of rows of numbers and null",
+    );
+    assert_eq!(
+        run(&binary(), &source(r#"{"background": []}"#)).unwrap().digest(),
+        packaged(&binary(), "{}").digest()
+    );
+    for text in [r#"{"background": "rows.csv"}"#, r#"{"background": [[1, null]]}"#, "{}"] {
+        let read = source(text);
+        assert_eq!(source(&serde_json::to_string(&read).unwrap()), read);
+    }
+}
+
 fn a_mock(text: &str, manifest: &str) -> Result<Package, ImportError> {
     let mock_source: MockSource = serde_json::from_str(text).unwrap();
     let options = ImportOptions {
