@@ -7,6 +7,7 @@ node, as `lockgate-export` does. README.md says what the files hold. Everything 
 """
 
 import json
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import lightgbm
 import numpy as np
 import onnx
 import shap
-import skl2onnx.common._container as container
 import xgboost
 from onnx import helper
 from onnxmltools import convert_lightgbm, convert_xgboost
@@ -36,6 +36,10 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "python"))
+
+from skl2onnx_patches import accept_numpy_bools  # noqa: E402
+
 OPSET = {"": 18, "ai.onnx.ml": 3}
 COLUMNS = 5
 ROWS = 12
@@ -264,19 +268,6 @@ def linear_models():
         explainer = shap.LinearExplainer(last, shap.maskers.Independent(scaled(background), max_samples=1000))
         linear = answer(explainer.shap_values(scaled(x[:ROWS])), explainer.expected_value)
         write(name, proto, x[:ROWS], {"background": [numbers(row) for row in background], "linear": linear})
-
-
-def accept_numpy_bools():
-    """skl2onnx hands numpy booleans of histogram boosting to onnx, which wants integers."""
-    original = container.make_node
-
-    def make_node(*arguments, **attributes):
-        key = "nodes_missing_value_tracks_true"
-        if key in attributes:
-            attributes[key] = [int(flag) for flag in attributes[key]]
-        return original(*arguments, **attributes)
-
-    container.make_node = make_node
 
 
 def main():

@@ -17,7 +17,9 @@ from pathlib import Path
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE.parent / "python"))
 
 import numpy as np  # noqa: E402
 
@@ -45,7 +47,7 @@ def main():
     arguments.add_argument("--sample", action="store_true")
     arguments = arguments.parse_args()
     warnings.filterwarnings("ignore")
-    folder = Path(__file__).resolve().parent / "sample" if arguments.sample else arguments.folder
+    folder = HERE / "sample" if arguments.sample else arguments.folder
     if folder is None:
         raise SystemExit("say where the models go")
     folder.mkdir(parents=True, exist_ok=True)

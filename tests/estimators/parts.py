@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import skl2onnx.common._container as container
 from skl2onnx import supported_converters, to_onnx
 from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.common.data_types import (
@@ -22,6 +21,7 @@ import data
 import estimators
 import networks
 import tables
+from skl2onnx_patches import accept_numpy_bools
 
 
 @functools.cache
@@ -40,19 +40,6 @@ def converters():
         classes.setdefault(alias.removeprefix("Sklearn"), []).append(kind.__name__)
     known = {name.removeprefix("Sklearn") for name in supported_converters()}
     return {name: sorted(classes.get(name, [])) for name in sorted(known | set(classes))}
-
-
-def accept_numpy_bools():
-    """skl2onnx hands numpy booleans of histogram boosting to onnx, which wants integers."""
-    original = container.make_node
-
-    def make_node(*arguments, **attributes):
-        key = "nodes_missing_value_tracks_true"
-        if key in attributes:
-            attributes[key] = [int(flag) for flag in attributes[key]]
-        return original(*arguments, **attributes)
-
-    container.make_node = make_node
 
 
 # What skl2onnx writes at most.

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import skl2onnx.common._container as container
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
@@ -35,6 +34,10 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, Robust
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "python"))
+
+from skl2onnx_patches import accept_numpy_bools  # noqa: E402
+
 OPSET = {"": 18, "ai.onnx.ml": 3}
 COLUMNS = 5
 DATATYPES = {
@@ -252,19 +255,6 @@ def special_rows(model, x, dtype, trees, missing, calm):
             row[column] = np.nan
             rows.append(row)
     return np.array(rows, dtype=dtype)
-
-
-def accept_numpy_bools():
-    """skl2onnx hands numpy booleans of histogram boosting to onnx, which wants integers."""
-    original = container.make_node
-
-    def make_node(*arguments, **attributes):
-        key = "nodes_missing_value_tracks_true"
-        if key in attributes:
-            attributes[key] = [int(flag) for flag in attributes[key]]
-        return original(*arguments, **attributes)
-
-    container.make_node = make_node
 
 
 # ---------------------------------------------------------------------------------------------------------------
