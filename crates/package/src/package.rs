@@ -53,23 +53,11 @@ impl Package {
         Ok(Self { envelope, manifest })
     }
 
-    /// Seals a tabular model. `arrays` are the arrays of the plan in their order.
+    /// Seals a tabular model. `arrays` are the arrays of the plan in their order, `sections` further ones, by name, that no engine reads.
     ///
     /// # Errors
     /// A plan that does not check, or a header that is too long.
     pub fn seal_tabular(
-        manifest: &Manifest,
-        plan: &TabularPlan,
-        arrays: Vec<Vec<u8>>,
-    ) -> Result<Vec<u8>, PackageError> {
-        Self::seal_tabular_with(manifest, plan, arrays, Vec::new())
-    }
-
-    /// Seals a tabular model with further sections, by name, that no engine reads.
-    ///
-    /// # Errors
-    /// A plan that does not check, or a header that is too long.
-    pub fn seal_tabular_with(
         manifest: &Manifest,
         plan: &TabularPlan,
         arrays: Vec<Vec<u8>>,
@@ -78,25 +66,12 @@ impl Package {
         seal(manifest, sections, |envelope| Ok(plan.write(arrays, envelope)?))
     }
 
-    /// Seals a graph model. `arrays` are the arrays of the plan in their order.
+    /// Seals a graph model. `arrays` are the arrays of the plan in their order, `sections` further ones, by name, that no engine reads.
     ///
     /// # Errors
     /// A plan that does not check, or a header that is too long.
     #[cfg(feature = "graph")]
     pub fn seal_graph(
-        manifest: &Manifest,
-        plan: &GraphPlan,
-        arrays: Vec<Vec<u8>>,
-    ) -> Result<Vec<u8>, PackageError> {
-        Self::seal_graph_with(manifest, plan, arrays, Vec::new())
-    }
-
-    /// Seals a graph model with further sections, by name, that no engine reads.
-    ///
-    /// # Errors
-    /// A plan that does not check, or a header that is too long.
-    #[cfg(feature = "graph")]
-    pub fn seal_graph_with(
         manifest: &Manifest,
         plan: &GraphPlan,
         arrays: Vec<Vec<u8>>,

@@ -12,10 +12,10 @@ use lockgate_onnx::Tensor;
 use super::onnx::{Dimension, ElementType, OnnxModel, ValueInfo};
 use super::rewrite::{Renamed, Rewriter, Value, rename};
 use super::{
-    ImportError, ImportOptions, Imported, ImportedGraph, ImportedTabular, ManifestProblem, ManifestSource,
-    Scalar, graph, identity, tabular, unsupported,
+    ImportError, ImportOptions, Imported, ManifestProblem, ManifestSource, Scalar, graph, identity, tabular,
+    unsupported,
 };
-use crate::{Datatype, Digest, Manifest, Package, Signature, TensorSpec};
+use crate::{Datatype, Digest, Manifest, Signature, TensorSpec};
 
 /// The most elements that an output of a mock has per row.
 const MOST_ELEMENTS: usize = 1 << 16;
@@ -155,13 +155,7 @@ pub fn mock(
         contributions: Vec::new(),
         mock: true,
     };
-    let sealed = match imported {
-        Imported::Tabular(ImportedTabular { plan, arrays, .. }) => {
-            Package::seal_tabular(&manifest, &plan, arrays)
-        }
-        Imported::Graph(ImportedGraph { plan, arrays, .. }) => Package::seal_graph(&manifest, &plan, arrays),
-    };
-    sealed.map_err(|error| ImportError::Package { problem: error.to_string() })
+    imported.seal(&manifest, Vec::new())
 }
 
 /// The elements of a row of an output.

@@ -124,16 +124,8 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
         mock: false,
     };
     let beside = Beside { scaler, answer: source.answer.clone() };
-    let extra = beside.sections().map_err(|problem| ImportError::Package { problem })?;
-    let sealed = match imported {
-        Imported::Tabular(ImportedTabular { plan, arrays, .. }) => {
-            Package::seal_tabular_with(&manifest, &plan, arrays, extra)
-        }
-        Imported::Graph(ImportedGraph { plan, arrays, .. }) => {
-            Package::seal_graph_with(&manifest, &plan, arrays, extra)
-        }
-    };
-    sealed.map_err(|error| ImportError::Package { problem: error.to_string() })
+    let sections = beside.sections().map_err(|problem| ImportError::Package { problem })?;
+    imported.seal(&manifest, sections)
 }
 
 /// A plan of either engine.
@@ -226,6 +218,19 @@ impl Imported {
             Self::Tabular(model) => model.accepts_missing,
             Self::Graph(_) => false,
         }
+    }
+
+    /// The package, with further sections that no engine reads.
+    fn seal(self, manifest: &Manifest, sections: Vec<(String, Vec<u8>)>) -> Result<Vec<u8>, ImportError> {
+        let sealed = match self {
+            Self::Tabular(ImportedTabular { plan, arrays, .. }) => {
+                Package::seal_tabular(manifest, &plan, arrays, sections)
+            }
+            Self::Graph(ImportedGraph { plan, arrays, .. }) => {
+                Package::seal_graph(manifest, &plan, arrays, sections)
+            }
+        };
+        sealed.map_err(|error| ImportError::Package { problem: error.to_string() })
     }
 }
 
