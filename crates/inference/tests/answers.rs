@@ -7,6 +7,8 @@
     reason = "tests read cases from files, and fail where they cannot"
 )]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -15,50 +17,7 @@ use lockgate_package::import::{ImportOptions, ManifestSource, MockSource, import
 use lockgate_package::{AlignedBytes, Datatype, Engine, Tensor};
 use serde_json::Value;
 
-fn number(value: &Value) -> f64 {
-    match value.as_str() {
-        Some("NaN") => f64::NAN,
-        Some("Infinity") => f64::INFINITY,
-        Some("-Infinity") => f64::NEG_INFINITY,
-        _ => value.as_f64().unwrap(),
-    }
-}
-
-fn tensor(json: &Value) -> Tensor {
-    let datatype: Datatype = json["datatype"].as_str().unwrap().parse().unwrap();
-    let bytes = |value: &Value| match datatype {
-        // The shortest digits of a single-precision number are read as one.
-        Datatype::Fp32 => match value {
-            Value::Number(digits) => digits.to_string().parse::<f32>().unwrap(),
-            value => number(value) as f32,
-        }
-        .to_le_bytes()
-        .to_vec(),
-        Datatype::Fp64 => number(value).to_le_bytes().to_vec(),
-        Datatype::Int64 => value.as_i64().unwrap().to_le_bytes().to_vec(),
-        Datatype::Bytes => {
-            let text = value.as_str().unwrap();
-            [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
-        }
-        other => panic!("no case uses {other}"),
-    };
-    Tensor {
-        name: json["name"].as_str().unwrap().to_owned(),
-        datatype,
-        shape: json["shape"].as_array().unwrap().iter().map(|dim| dim.as_i64().unwrap()).collect(),
-        data: json["data"].as_array().unwrap().iter().flat_map(bytes).collect(),
-    }
-}
-
-fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
-    match tensor.datatype {
-        Datatype::Fp32 => Some(tensor.to_fp32()?.into_iter().map(f64::from).collect()),
-        Datatype::Fp64 => {
-            Some(tensor.data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
-        }
-        _ => None,
-    }
-}
+use support::{is_close, numbers, tensors};
 
 /// What is computed beside a model rounds once; a network in single precision has roundings of its own, and double precision keeps
 /// its digits.
@@ -104,10 +63,10 @@ fn answers_are_those_of_scikit_learn() {
         let engine = model.manifest().engine;
         assert_eq!(engine == Engine::Graph, case["model"].as_str().unwrap().contains("sequence"), "{name}");
         engines.insert(engine.name());
-        let inputs: Vec<Tensor> = case["inputs"].as_array().unwrap().iter().map(tensor).collect();
+        let inputs = tensors(&case["inputs"]);
         let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
         let found = model.predict(&views).unwrap_or_else(|error| panic!("{name}: {error}")).outputs;
-        let expected: Vec<Tensor> = case["outputs"].as_array().unwrap().iter().map(tensor).collect();
+        let expected = tensors(&case["outputs"]);
         let form = |tensors: &[Tensor]| -> Vec<_> {
             tensors
                 .iter()
@@ -120,10 +79,7 @@ fn answers_are_those_of_scikit_learn() {
                 (Some(found_numbers), Some(numbers)) => {
                     let tolerance = tolerance(&case, expected.datatype);
                     for (at, (a, b)) in found_numbers.into_iter().zip(numbers).enumerate() {
-                        let is_close = a == b
-                            || (a.is_nan() && b.is_nan())
-                            || (a - b).abs() <= tolerance * b.abs().max(1.0);
-                        if !is_close {
+                        if !is_close(a, b, tolerance) {
                             differences.push(format!("{name}: `{}`[{at}] is {a}, expected {b}", found.name));
                         }
                     }

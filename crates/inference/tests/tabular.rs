@@ -7,12 +7,19 @@
     reason = "tests read models and answers from files, and fail where they cannot"
 )]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use lockgate_inference::{LoadError, Model, OutOfRange, PredictError, Prediction, WARNING_LIMIT};
 use lockgate_package::import::{ImportOptions, ManifestSource, import};
 use lockgate_package::{AlignedBytes, Datatype, Engine, Package, Tensor};
 use serde_json::Value;
+
+use support::{is_close, numbers, tensors};
+
+/// How far a number may be from onnxruntime's, relative to numbers above one.
+const TOLERANCE: f64 = 1e-5;
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models")
@@ -33,56 +40,8 @@ fn load(name: &str, source: &str) -> Model {
     Model::load(AlignedBytes::copy_of(&package(name, source))).unwrap()
 }
 
-fn number(value: &Value) -> f64 {
-    match value.as_str() {
-        Some("NaN") => f64::NAN,
-        Some("Infinity") => f64::INFINITY,
-        Some("-Infinity") => f64::NEG_INFINITY,
-        _ => value.as_f64().unwrap(),
-    }
-}
-
-fn tensor(json: &Value) -> Tensor {
-    let datatype: Datatype = json["datatype"].as_str().unwrap().parse().unwrap();
-    let bytes = |value: &Value| match datatype {
-        Datatype::Fp32 => (number(value) as f32).to_le_bytes().to_vec(),
-        Datatype::Fp64 => number(value).to_le_bytes().to_vec(),
-        Datatype::Int64 => value.as_i64().unwrap().to_le_bytes().to_vec(),
-        Datatype::Bytes => {
-            let text = value.as_str().unwrap();
-            [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
-        }
-        other => panic!("no model uses {other}"),
-    };
-    Tensor {
-        name: json["name"].as_str().unwrap().to_owned(),
-        datatype,
-        shape: json["shape"].as_array().unwrap().iter().map(|dim| dim.as_i64().unwrap()).collect(),
-        data: json["data"].as_array().unwrap().iter().flat_map(bytes).collect(),
-    }
-}
-
-fn tensors(json: &Value) -> Vec<Tensor> {
-    json.as_array().unwrap().iter().map(tensor).collect()
-}
-
 fn predict(model: &mut Model, inputs: &[Tensor]) -> Result<Prediction, PredictError> {
     model.predict(&inputs.iter().map(Tensor::view).collect::<Vec<_>>())
-}
-
-fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
-    Some(match tensor.datatype {
-        Datatype::Fp32 => tensor.to_fp32()?.into_iter().map(f64::from).collect(),
-        Datatype::Fp64 => {
-            tensor.data.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
-        }
-        _ => return None,
-    })
-}
-
-/// Within 1e-5, relative to answers greater than 1.
-fn is_close(found: f64, want: f64) -> bool {
-    found == want || (found.is_nan() && want.is_nan()) || (found - want).abs() <= 1e-5 * want.abs().max(1.0)
 }
 
 fn compare(name: &str, found: &[Tensor], want: &[Tensor]) {
@@ -97,7 +56,7 @@ fn compare(name: &str, found: &[Tensor], want: &[Tensor]) {
             (Some(found), Some(numbers)) => {
                 for (index, (&found, &wanted)) in found.iter().zip(&numbers).enumerate() {
                     assert!(
-                        is_close(found, wanted),
+                        is_close(found, wanted, TOLERANCE),
                         "{name}: {}[{index}] is {found}, expected {wanted}",
                         want.name
                     );
