@@ -2,6 +2,7 @@
 //! tested beside the server, on the real ones.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking, in their helpers too")]
 
+mod contributions;
 mod native;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use lockgate_edge::{
 };
 use lockgate_oip::{InferResponse, decode_request, encode_response};
 use lockgate_package::{Digest, Tensor};
-use native::{Models, NativeCore, core, digest_of, multiplied};
+use native::{Models, NativeCore, core, digest_of, explained, multiplied};
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_800_000_000_000;
@@ -198,12 +199,14 @@ fn origin(fetch: &Fetch, _: &mut i64) -> Result<Fetched, FetchError> {
         "package_digest": digest_of(model, version), "engine": "tabular", "inference_core": Digest([3; 32]),
         "out_of_range": [{ "row": 0, "feature": "f", "index": 4, "value": "NaN" }],
     });
+    let outputs = multiplied(&message.inputs, by);
+    let is_explained = message.parameters.contains_key("contributions");
     let response = InferResponse {
         model_name: "r".to_owned(),
         model_version: None,
         id: None,
         parameters: parameters.as_object().unwrap().clone(),
-        outputs: multiplied(&message.inputs, by),
+        outputs: if is_explained { explained(outputs) } else { outputs },
     };
     let body = encode_response(&response, |_| true).unwrap();
     let header_length = body.header_length.map(|length| length.to_string());

@@ -7,7 +7,8 @@ use lockgate_abi::{
     PredictRequest, ShadowRecord, write_predict_response,
 };
 use lockgate_edge::{Catalog, Core, CoreFault};
-use lockgate_package::{AlignedBytes, Digest, Manifest, Tensor};
+use lockgate_package::plan::explain::{BASE, CONTRIBUTIONS};
+use lockgate_package::{AlignedBytes, Datatype, Digest, Manifest, Tensor};
 use lockgate_policy::{Attribute, Bundle, CompileOptions, PackageRef, RequestContext, check, compile, parse};
 
 pub(crate) struct NativeCore {
@@ -21,6 +22,8 @@ pub(crate) struct NativeCore {
     pub(crate) fault: Option<CoreFault>,
     pub(crate) dropped: usize,
     pub(crate) predictions: usize,
+    /// What the last prediction was asked for besides.
+    pub(crate) options: Vec<(String, String)>,
 }
 
 /// The policy's models by name, and what they multiply by.
@@ -64,6 +67,7 @@ pub(crate) fn core(policy: &str, version: u64, models: Models<'_>) -> (NativeCor
         fault: None,
         dropped: 0,
         predictions: 0,
+        options: Vec::new(),
     };
     (core, catalog)
 }
@@ -73,6 +77,20 @@ pub(crate) fn multiplied(inputs: &[Tensor], by: f32) -> Vec<Tensor> {
     let x = &inputs[0];
     let values: Vec<f32> = x.to_fp32().unwrap().iter().map(|value| value * by).collect();
     vec![Tensor::fp32("y", x.shape.clone(), &values)]
+}
+
+/// The same with contributions: the one feature's is everything.
+pub(crate) fn explained(mut outputs: Vec<Tensor>) -> Vec<Tensor> {
+    let y = &outputs[0];
+    let doubles = |name: &str, shape: Vec<i64>, by: f64| Tensor {
+        name: name.to_owned(),
+        datatype: Datatype::Fp64,
+        shape,
+        data: y.to_fp32().unwrap().iter().flat_map(|y| (by * f64::from(*y)).to_le_bytes()).collect(),
+    };
+    let more = [doubles(CONTRIBUTIONS, y.shape.clone(), 1.0), doubles(BASE, vec![y.shape[0]], 0.0)];
+    outputs.extend(more);
+    outputs
 }
 
 fn context(record: &ContextRecord<'_>) -> RequestContext {
@@ -185,7 +203,12 @@ impl Core for NativeCore {
         let request = PredictRequest::parse(request).unwrap();
         let inputs: Vec<Tensor> = request.inputs().map(|input| input.unwrap().to_tensor().unwrap()).collect();
         let (digest, by) = self.packages[request.model as usize];
-        let outputs = multiplied(&inputs, by);
+        let options = request.options().map(|option| option.unwrap());
+        self.options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut outputs = multiplied(&inputs, by);
+        if self.options.iter().any(|(name, _)| name == CONTRIBUTIONS) {
+            outputs = explained(outputs);
+        }
         let views: Vec<_> = outputs.iter().map(Tensor::view).collect();
         write_predict_response(response, &digest.0, views.iter().copied(), std::iter::empty()).unwrap();
         Ok(())

@@ -215,6 +215,7 @@ fn an_edge_answers_as_the_server_does() {
     pair.infer("nothing", &none);
     pair.infer("direction/versions/1.1.0", &none);
     outputs(&mut pair);
+    contributions(&mut pair);
     binary(&mut pair);
     bodies(&mut pair);
     tensors(&mut pair);
@@ -231,6 +232,22 @@ fn outputs(pair: &mut Pair) {
     pair.infer("direction", &body);
     body["outputs"] = json!([{ "name": "output_label", "parameters": { "classification": 3 } }]);
     pair.infer("direction", &body);
+}
+
+fn contributions(pair: &mut Pair) {
+    for asked in
+        [json!(true), json!("linear"), json!("interventional"), json!(false), json!("shap"), json!(1)]
+    {
+        // The second model's package has no data for them.
+        for user in [json!(null), json!("alice"), json!(["alice", null])] {
+            pair.infer("direction", &request(2, &json!({ "user": user, "contributions": asked })));
+        }
+    }
+    let mut body = request(2, &json!({ "contributions": true, "binary_data_output": true }));
+    pair.infer("direction", &body);
+    body["outputs"] = json!([{ "name": "contributions_base" }, { "name": "output_label" }]);
+    let answer = pair.infer("direction", &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 fn binary(pair: &mut Pair) {

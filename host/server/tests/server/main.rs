@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bake;
+mod contributions;
 #[path = "../common/damage.rs"]
 mod damage;
 mod edge;

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::harness::{core, lockgate, output, packages, root, rows};
 
-fn predict(arguments: &[&str]) -> (i32, String, String) {
+/// Exit code, standard output, standard error.
+pub(crate) fn predict(arguments: &[&str]) -> (i32, String, String) {
     let core = core(false);
     let output = lockgate(&[&["predict", "--core", core.to_str().unwrap()], arguments].concat());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
