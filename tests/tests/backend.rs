@@ -4,23 +4,20 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the counts are worth seeing")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use lockgate_core::CoreModules;
 use lockgate_inference::Model;
 use lockgate_onnx::{Data, Kind};
-use lockgate_package::import::{ImportOptions, ManifestSource, import};
-use lockgate_package::{AlignedBytes, Datatype, Digest, Engine, Package, Tensor};
-use lockgate_runtime::{PredictRequest, Runtime};
-use lockgate_tests::{core_dir, root};
+use lockgate_package::{AlignedBytes, Digest, Engine, Tensor};
+use lockgate_tests::root;
 use serde::Deserialize;
 
-/// More than a request is usually given time for: what is measured elsewhere is not measured here.
-const PATIENCE: Duration = Duration::from_secs(60);
+use support::{Answered, CaseTensor, Exchange, Outcome, ask, in_json, in_wasmtime, names, report};
 
 #[derive(Deserialize)]
 struct Case {
@@ -36,18 +33,13 @@ struct Case {
 #[derive(Deserialize)]
 struct Set {
     inputs: Vec<CaseTensor>,
-    outputs: Vec<CaseTensor>,
+    outputs: Vec<Expected>,
 }
 
 #[derive(Deserialize)]
-struct CaseTensor {
-    name: String,
-    #[serde(default)]
-    kind: i64,
-    #[serde(default)]
-    shape: Vec<i64>,
-    #[serde(default)]
-    data: String,
+struct Expected {
+    #[serde(flatten)]
+    tensor: CaseTensor,
     /// Rows of labels that may be others, because two classes are as good.
     #[serde(default)]
     ties: Vec<usize>,
@@ -72,14 +64,6 @@ fn folder(set: &str) -> PathBuf {
     Path::new(&folder).join(set)
 }
 
-/// What became of a case.
-enum Outcome {
-    /// It passes; its package, and its requests with their answers.
-    Passed(Vec<u8>, Vec<(Vec<Tensor>, Vec<Tensor>)>),
-    Refused(String),
-    Wrong(String),
-}
-
 #[test]
 fn the_node_tests_of_onnx() {
     check("backend", "exceptions.json", 1_800);
@@ -96,7 +80,7 @@ fn cases_of_our_own_with_answers_of_onnxruntime() {
 fn check(set: &str, exceptions: &str, least: usize) -> BTreeMap<&'static str, usize> {
     let exceptions = std::fs::read(root().join("tests/onnx").join(exceptions)).unwrap();
     let exceptions: Vec<Exception> = serde_json::from_slice(&exceptions).unwrap();
-    let names = names(set);
+    let names = names(&folder(set));
     assert!(names.len() > least, "only {} cases in {}", names.len(), folder(set).display());
     let mut problems = Vec::new();
     let mut excepted: BTreeMap<&str, &Exception> = BTreeMap::new();
@@ -122,12 +106,12 @@ fn check(set: &str, exceptions: &str, least: usize) -> BTreeMap<&'static str, us
                 let reason = exception.map(|exception| exception.reason.as_str()).unwrap_or_default();
                 problems.push(format!("{name}: passes, and is listed: {reason}"));
             }
-            Outcome::Passed(package, answers) => {
-                let engine = Package::open(AlignedBytes::copy_of(&package)).unwrap().manifest().engine;
+            Outcome::Passed(model) => {
+                let engine = model.engine();
                 *engines.entry(engine.name()).or_default() += 1;
                 let operator = name.split('_').next().unwrap_or_default();
                 operators.entry(operator).or_default()[usize::from(engine == Engine::Graph)] += 1;
-                passed.push((name, package, answers));
+                passed.push((name.clone(), model));
             }
             Outcome::Refused(_) if refused.is_some() => {}
             Outcome::Wrong(_) if differs.is_some() => {}
@@ -147,9 +131,9 @@ fn check(set: &str, exceptions: &str, least: usize) -> BTreeMap<&'static str, us
             println!("    {operator}: {tabular} tabular, {graph} graph");
         }
     }
-    in_wasmtime(&passed, &mut problems);
+    problems.extend(in_wasmtime(&passed));
     leave_for_v8(set, &passed);
-    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+    report(&problems);
     engines
 }
 
@@ -163,57 +147,22 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// A case that passed: its name, its package, and its requests with their answers.
-type Passed<'a> = (&'a String, Vec<u8>, Vec<(Vec<Tensor>, Vec<Tensor>)>);
-
-/// The same in the sandbox, some packages at a time.
-fn in_wasmtime(passed: &[Passed<'_>], problems: &mut Vec<String>) {
-    let runtime = Runtime::builder(CoreModules::from_dir(&core_dir()).unwrap()).build().unwrap();
-    for cases in passed.chunks(64) {
-        // Some cases have equal models.
-        let packages: BTreeMap<_, _> =
-            cases.iter().map(|(_, package, _)| (digest(package), package.clone())).collect();
-        runtime.install(None, packages.into_values().collect()).unwrap();
-        for (name, package, answers) in cases {
-            for (inputs, expected) in answers {
-                let request = PredictRequest {
-                    contributions: Default::default(),
-                    package: digest(package),
-                    inputs: inputs.clone(),
-                    deadline: Some(PATIENCE),
-                };
-                match runtime.predict(request) {
-                    Ok(answer) if answer.outputs == *expected => {}
-                    Ok(_) => problems.push(format!("{name}: other bits in wasmtime")),
-                    Err(error) => problems.push(format!("{name}: in wasmtime: {error}")),
-                }
-            }
-        }
-    }
-}
-
 /// A line for each case with its requests and the digests of the answers; the packages one behind the other in a file beside them.
-fn leave_for_v8(set: &str, passed: &[Passed<'_>]) {
+fn leave_for_v8(set: &str, passed: &[(String, Answered)]) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx");
     std::fs::create_dir_all(&folder).unwrap();
     let file = |ending: &str| {
         std::io::BufWriter::new(std::fs::File::create(folder.join(format!("{set}.{ending}"))).unwrap())
     };
     let (mut lines, mut packages) = (file("jsonl"), file("packages"));
-    for (name, package, answers) in passed {
-        packages.write_all(package).unwrap();
-        let written = |tensor: &Tensor| {
-            let Tensor { name, datatype, shape, data } = tensor;
-            serde_json::json!({ "name": name, "datatype": datatype, "shape": shape, "data": hex::encode(data) })
+    for (name, model) in passed {
+        packages.write_all(&model.package).unwrap();
+        let request = |(inputs, outputs): &Exchange| {
+            let inputs = in_json(inputs);
+            serde_json::json!({ "inputs": inputs, "answer": answer_digest(outputs) })
         };
-        let requests: Vec<_> = answers
-            .iter()
-            .map(|(inputs, outputs)| {
-                let inputs: Vec<_> = inputs.iter().map(written).collect();
-                serde_json::json!({ "inputs": inputs, "answer": answer_digest(outputs) })
-            })
-            .collect();
-        let line = serde_json::json!({ "name": name, "bytes": package.len(), "requests": requests });
+        let requests: Vec<_> = model.exchanges.iter().map(request).collect();
+        let line = serde_json::json!({ "name": name, "bytes": model.package.len(), "requests": requests });
         writeln!(lines, "{line}").unwrap();
     }
 }
@@ -228,47 +177,21 @@ fn answer_digest(outputs: &[Tensor]) -> String {
     Digest::of(text.as_bytes()).to_string()
 }
 
-fn digest(package: &[u8]) -> Digest {
-    Package::open(AlignedBytes::copy_of(package)).unwrap().digest()
-}
-
-/// The names of all cases.
-fn names(set: &str) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder(set))
-        .unwrap()
-        .filter_map(|entry| {
-            let path = entry.unwrap().path();
-            let is_model = path.extension().is_some_and(|extension| extension == "onnx");
-            is_model.then(|| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        })
-        .collect();
-    names.sort();
-    names
-}
-
-fn run(set: &str, name: &str, atol: Option<f64>) -> Outcome {
-    let text = std::fs::read(folder(set).join(format!("{name}.json"))).unwrap();
-    let mut case: Case = serde_json::from_slice(&text).unwrap();
+fn run(set: &str, name: &str, atol: Option<f64>) -> Outcome<Answered> {
+    let folder = folder(set);
+    let mut case: Case = support::read(&folder, name);
     if let Some(atol) = atol {
         (case.atol, case.tolerance) = (atol, None);
     }
-    let onnx = std::fs::read(folder(set).join(format!("{name}.onnx"))).unwrap();
-    let options = ImportOptions {
-        model: Some(name.to_owned()),
-        version: Some("1.0.0".to_owned()),
-        ..ImportOptions::default()
-    };
-    // A model may take missing values; whether it does is the caller's to say.
-    let source = ManifestSource { accepts_missing: Some(true), ..ManifestSource::default() };
-    let package = match import(&onnx, &source, &options) {
+    let package = match support::package(&folder, name) {
         Ok(package) => package,
         Err(error) => return Outcome::Refused(error.to_string()),
     };
-    let answers: Result<Vec<_>, String> = Model::load(AlignedBytes::copy_of(&package))
+    let exchanges: Result<Vec<_>, String> = Model::load(AlignedBytes::copy_of(&package))
         .map_err(|error| error.to_string())
         .and_then(|mut model| case.sets.iter().map(|set| answer(&mut model, set, &case)).collect());
-    match answers {
-        Ok(answers) => Outcome::Passed(package, answers),
+    match exchanges {
+        Ok(exchanges) => Outcome::Passed(Answered { package, exchanges }),
         // What an input switches on is known when the request comes.
         Err(problem) if problem.contains("not supported") => Outcome::Refused(problem),
         Err(problem) => Outcome::Wrong(problem),
@@ -276,40 +199,17 @@ fn run(set: &str, name: &str, atol: Option<f64>) -> Outcome {
 }
 
 /// A request and its answer, which is the expected one.
-fn answer(model: &mut Model, set: &Set, case: &Case) -> Result<(Vec<Tensor>, Vec<Tensor>), String> {
-    let inputs: Vec<Tensor> = set.inputs.iter().map(tensor).collect::<Result<_, _>>()?;
-    let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
-    let outputs = model.predict(&views).map_err(|error| error.to_string())?.outputs;
-    for expected in &set.outputs {
-        let ties = expected.ties.as_slice();
-        let expected = tensor(expected)?;
-        let found = outputs.iter().find(|output| output.name == expected.name);
-        let found = found.ok_or_else(|| format!("there is no output `{}`", expected.name))?;
-        compare(found, &expected, ties, case)?;
+fn answer(model: &mut Model, set: &Set, case: &Case) -> Result<Exchange, String> {
+    let (inputs, outputs) = ask(model, &set.inputs)?;
+    for Expected { tensor, ties } in &set.outputs {
+        let expected = tensor.tensor()?;
+        compare(support::output(&outputs, &expected)?, &expected, ties, case)?;
     }
     Ok((inputs, outputs))
 }
 
-/// The tensor as a request or an answer holds it.
-fn tensor(tensor: &CaseTensor) -> Result<Tensor, String> {
-    let kind = Kind::from_number(tensor.kind).ok_or_else(|| format!("`{}` is no tensor", tensor.name))?;
-    let datatype = Datatype::of_kind(kind);
-    let mut data = hex::decode(&tensor.data).unwrap();
-    if datatype.kind() != kind {
-        let shape: Vec<usize> = tensor.shape.iter().map(|&len| usize::try_from(len).unwrap()).collect();
-        let own = lockgate_onnx::Tensor::from_bytes(kind, shape.clone(), &data).unwrap();
-        let wide = own.numbers().unwrap().narrow(datatype.kind());
-        data = lockgate_onnx::Tensor::new(shape, wide).unwrap().to_bytes();
-    }
-    Ok(Tensor { name: tensor.name.clone(), datatype, shape: tensor.shape.clone(), data })
-}
-
 fn compare(found: &Tensor, expected: &Tensor, ties: &[usize], case: &Case) -> Result<(), String> {
     let name = &expected.name;
-    if (found.datatype, &found.shape) != (expected.datatype, &expected.shape) {
-        let form = |tensor: &Tensor| format!("{} {:?}", tensor.datatype, tensor.shape);
-        return Err(format!("output `{name}`: {} instead of {}", form(found), form(expected)));
-    }
     let doubles = |tensor: &Tensor| {
         let shape: Vec<usize> = tensor.shape.iter().map(|&len| usize::try_from(len).unwrap()).collect();
         lockgate_onnx::Tensor::from_bytes(tensor.datatype.kind(), shape, &tensor.data).unwrap().doubles()

@@ -1,12 +1,12 @@
 //! Models and answers as `tests/estimators/generate.py` leaves them, and what the engines make of them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lockgate_inference::Model;
-use lockgate_onnx::Kind;
-use lockgate_package::import::{ImportOptions, ManifestSource, import};
-use lockgate_package::{AlignedBytes, Datatype, Engine, Tensor};
+use lockgate_package::{AlignedBytes, Datatype, Tensor};
 use serde::Deserialize;
+
+use crate::support::{self, Answered, CaseTensor, Exchange, Outcome, ask};
 
 /// How far a number may be from onnxruntime's, relative to numbers above one, unless a case says otherwise.
 const TOLERANCE: f64 = 1e-5;
@@ -24,60 +24,17 @@ struct Set {
     outputs: Vec<CaseTensor>,
 }
 
-#[derive(Deserialize)]
-struct CaseTensor {
-    name: String,
-    kind: i64,
-    shape: Vec<i64>,
-    data: String,
-}
-
-/// What became of a model.
-pub(crate) enum Outcome {
-    /// It runs as it should.
-    Passed(Passed),
-    /// It cannot be packaged, and why.
-    Refused(String),
-    /// It answers something else.
-    Wrong(String),
-}
-
 /// A model that runs as it should.
 pub(crate) struct Passed {
-    pub(crate) package: Vec<u8>,
-    pub(crate) engine: Engine,
-    /// Requests and their answers.
-    pub(crate) answers: Vec<(Vec<Tensor>, Vec<Tensor>)>,
+    pub(crate) model: Answered,
     /// The largest difference, relative to numbers above one.
     pub(crate) largest: f64,
 }
 
-/// The names of all models of a folder.
-pub(crate) fn names(folder: &Path) -> Vec<String> {
-    let file_of = |entry: std::io::Result<std::fs::DirEntry>| -> PathBuf { entry.unwrap().path() };
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(file_of)
-        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .collect();
-    names.sort();
-    names
-}
-
 /// Packages a model and compares its answers.
-pub(crate) fn run(folder: &Path, name: &str) -> Outcome {
-    let text = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
-    let case: Case = serde_json::from_slice(&text).unwrap();
-    let onnx = std::fs::read(folder.join(format!("{name}.onnx"))).unwrap();
-    let options = ImportOptions {
-        model: Some(name.to_owned()),
-        version: Some("1.0.0".to_owned()),
-        ..ImportOptions::default()
-    };
-    // Whether NaN means a missing value is the caller's to say where the model itself does not.
-    let source = ManifestSource { accepts_missing: Some(true), ..ManifestSource::default() };
-    let package = match import(&onnx, &source, &options) {
+pub(crate) fn run(folder: &Path, name: &str) -> Outcome<Passed> {
+    let case: Case = support::read(folder, name);
+    let package = match support::package(folder, name) {
         Ok(package) => package,
         Err(error) => return Outcome::Refused(error.to_string()),
     };
@@ -85,48 +42,34 @@ pub(crate) fn run(folder: &Path, name: &str) -> Outcome {
         Ok(model) => model,
         Err(error) => return Outcome::Wrong(error.to_string()),
     };
-    let engine = model.manifest().engine;
-    let (mut answers, mut largest) = (Vec::new(), 0.0_f64);
+    let (mut exchanges, mut largest) = (Vec::new(), 0.0_f64);
     for (index, set) in case.sets.iter().enumerate() {
         match answer(&mut model, set, case.tolerance.unwrap_or(TOLERANCE)) {
-            Ok((inputs, outputs, difference)) => {
+            Ok((exchange, difference)) => {
                 largest = largest.max(difference);
-                answers.push((inputs, outputs));
+                exchanges.push(exchange);
             }
             Err(problem) => return Outcome::Wrong(format!("request {index}: {problem}")),
         }
     }
-    Outcome::Passed(Passed { package, engine, answers, largest })
+    Outcome::Passed(Passed { model: Answered { package, exchanges }, largest })
 }
 
-fn answer(model: &mut Model, set: &Set, tolerance: f64) -> Result<(Vec<Tensor>, Vec<Tensor>, f64), String> {
-    let inputs: Vec<Tensor> = set.inputs.iter().map(tensor).collect();
-    let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
-    let outputs = model.predict(&views).map_err(|error| error.to_string())?.outputs;
-    let expected: Vec<Tensor> = set.outputs.iter().map(tensor).collect();
+/// A request with its answer, and the largest difference from the expected one.
+fn answer(model: &mut Model, set: &Set, tolerance: f64) -> Result<(Exchange, f64), String> {
+    let exchange = ask(model, &set.inputs)?;
+    let expected: Vec<Tensor> = set.outputs.iter().map(CaseTensor::tensor).collect::<Result<_, _>>()?;
     let mut largest = 0.0_f64;
-    for expected_output in &expected {
-        let found = outputs.iter().find(|output| output.name == expected_output.name);
-        let found = found.ok_or_else(|| format!("there is no output `{}`", expected_output.name))?;
-        let difference = compare(found, expected_output, &expected, tolerance)?;
-        largest = largest.max(difference);
+    for output in &expected {
+        let found = support::output(&exchange.1, output)?;
+        largest = largest.max(compare(found, output, &expected, tolerance)?);
     }
-    Ok((inputs, outputs, largest))
-}
-
-fn tensor(tensor: &CaseTensor) -> Tensor {
-    let datatype = Datatype::of_kind(Kind::from_number(tensor.kind).unwrap());
-    let data = hex::decode(&tensor.data).unwrap();
-    Tensor { name: tensor.name.clone(), datatype, shape: tensor.shape.clone(), data }
+    Ok((exchange, largest))
 }
 
 /// The largest difference, when none is over the tolerance and labels are equal but for ties.
 fn compare(found: &Tensor, expected: &Tensor, all: &[Tensor], tolerance: f64) -> Result<f64, String> {
     let name = &expected.name;
-    if (found.datatype, &found.shape) != (expected.datatype, &expected.shape) {
-        let form = |tensor: &Tensor| format!("{} {:?}", tensor.datatype, tensor.shape);
-        return Err(format!("output `{name}`: {} instead of {}", form(found), form(expected)));
-    }
     let mut largest = 0.0_f64;
     if matches!(expected.datatype, Datatype::Fp32 | Datatype::Fp64) {
         for (index, (&found, &expected)) in numbers(found).iter().zip(&numbers(expected)).enumerate() {
