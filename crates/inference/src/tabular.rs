@@ -457,7 +457,12 @@ impl Runner<'_, '_> {
                         }
                     } else {
                         y.copy_from_slice(x);
-                        y.chunks_exact_mut(columns).for_each(|row| transform_row(transform, row));
+                        if transform == RowTransform::Logistic {
+                            // It looks at each score alone.
+                            math::sigmoid_in_place(y);
+                        } else {
+                            y.chunks_exact_mut(columns).for_each(|row| transform_row(transform, row));
+                        }
                     }
                 })?;
             }

@@ -3,7 +3,7 @@
 //! `columns` is the width of a row of the input. Slices are whole matrices; a trailing part of a row is ignored, so no
 //! length can make a kernel panic.
 
-use crate::lanes;
+use crate::lanes::{self, Lanes as _};
 use crate::math::Float;
 
 /// x · W + b for every row. `weights` has a row of `outputs` elements per column of the input. Each output is summed in the
@@ -62,19 +62,25 @@ fn add_rows<T: Float, const COLUMNS: usize>(
     [a, b, c, d]: [&[T]; SIDE_BY_SIDE],
     output: &mut [T],
 ) {
-    let mut sums = [[T::ZERO; COLUMNS]; SIDE_BY_SIDE];
+    // A lane per row.
+    let mut sums = [T::Four::all(T::ZERO); COLUMNS];
     for ((((weights, &a), &b), &c), &d) in weights.chunks_exact(outputs).zip(a).zip(b).zip(c).zip(d) {
         let Some(weights) = weights.get(first..).and_then(|weights| weights.first_chunk::<COLUMNS>()) else {
             return;
         };
-        for (sums, x) in sums.iter_mut().zip([a, b, c, d]) {
-            for (sum, &weight) in sums.iter_mut().zip(weights) {
-                *sum += x * weight;
-            }
+        let x = T::Four::load(&[a, b, c, d]);
+        for (sum, &weight) in sums.iter_mut().zip(weights) {
+            *sum = sum.plus(x.times(T::Four::all(weight)));
         }
     }
-    for (output, sums) in output.chunks_exact_mut(outputs).zip(sums) {
-        output.iter_mut().skip(first).zip(sums).for_each(|(output, sum)| *output = sum);
+    for (column, sum) in (first..).zip(sums) {
+        let mut rows = [T::ZERO; SIDE_BY_SIDE];
+        sum.store(&mut rows);
+        for (output, sum) in output.chunks_exact_mut(outputs).zip(rows) {
+            if let Some(place) = output.get_mut(column) {
+                *place = sum;
+            }
+        }
     }
 }
 
@@ -237,6 +243,12 @@ pub fn reduce<T: Float>(input: &[T], columns: usize, output: &mut [T], fold: imp
 /// The index of each row's largest element, the first of equal ones.
 pub fn arg_max<T: Float>(input: &[T], columns: usize, output: &mut [i64]) {
     if columns == 0 {
+        return;
+    }
+    if columns == 2 {
+        for ([first, second], output) in input.as_chunks().0.iter().zip(output) {
+            *output = i64::from(second > first);
+        }
         return;
     }
     for (input, output) in input.chunks_exact(columns).zip(output) {
