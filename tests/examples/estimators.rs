@@ -7,25 +7,27 @@ use std::path::PathBuf;
 
 #[path = "../tests/estimators/cases.rs"]
 mod cases;
+#[expect(dead_code, reason = "nothing is sent to wasmtime here")]
+#[path = "../tests/support/mod.rs"]
+mod support;
 
-use cases::Outcome;
+use support::{Outcome, names};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().unwrap());
     let wanted = arguments.next().unwrap_or_default();
     let (mut passed, mut tabular, mut failed) = (0, 0, 0);
-    for name in cases::names(&folder).into_iter().filter(|name| name.contains(&wanted)) {
+    for name in names(&folder).into_iter().filter(|name| name.contains(&wanted)) {
         match cases::run(&folder, &name) {
-            Outcome::Passed(model) => {
+            Outcome::Passed(cases::Passed { model, largest }) => {
                 passed += 1;
-                let engine = format!("{:?}", model.engine).to_lowercase();
+                let engine = format!("{:?}", model.engine()).to_lowercase();
                 tabular += usize::from(engine == "tabular");
                 println!(
-                    "passed {name} {engine} {:.1e} {} {}",
-                    model.largest,
+                    "passed {name} {engine} {largest:.1e} {} {}",
                     model.package.len(),
-                    model.answers.len()
+                    model.exchanges.len()
                 );
             }
             Outcome::Refused(problem) => {
