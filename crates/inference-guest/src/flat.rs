@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use lockgate_abi::{
-    Buffers, ErrorCode, Failure, Malformed, OutOfRangeRecord, PredictRequest, TensorRecord, TooLarge,
-    write_failure, write_loaded, write_predict_response,
+    Buffers, ErrorCode, Failure, Malformed, OutOfRangeRecord, PredictRequest, TooLarge, write_failure,
+    write_loaded, write_predict_response,
 };
 use lockgate_inference::Model;
 use lockgate_package::{Tensor, TensorView};
@@ -92,19 +92,20 @@ fn predict(models: &mut [Model], request: &[u8], output: &mut Vec<u8>) -> Result
                 hint: "take the handle from the response to lockgate_load".to_owned(),
             }
         })?;
-    // Models have few inputs; what describes them stays on the stack.
-    let inputs: SmallVec<[TensorRecord<'_>; 2]> =
-        request.inputs().collect::<Result<_, _>>().map_err(|error| malformed(&error))?;
-    let dimensions: SmallVec<[i64; 6]> = inputs.iter().flat_map(TensorRecord::shape).collect();
+    // Models have few inputs; what describes them stays on the stack. The first walk finds out whether all of them are well-formed.
+    let mut dimensions: SmallVec<[i64; 6]> = SmallVec::new();
+    for input in request.inputs() {
+        for dimension in input.map_err(|error| malformed(&error))?.shape() {
+            dimensions.push(dimension);
+        }
+    }
     let mut rest = dimensions.as_slice();
-    let views: SmallVec<[TensorView<'_>; 2]> = inputs
-        .iter()
-        .map(|input| {
-            let (shape, others) = rest.split_at(input.shape().len());
-            rest = others;
-            TensorView { name: input.name, datatype: input.datatype, shape, data: input.data }
-        })
-        .collect();
+    let mut views: SmallVec<[TensorView<'_>; 2]> = SmallVec::new();
+    for input in request.inputs().flatten() {
+        let (shape, others) = rest.split_at(input.shape().len());
+        rest = others;
+        views.push(TensorView { name: input.name, datatype: input.datatype, shape, data: input.data });
+    }
     let prediction = crate::predict(model, &views, contributions)?;
     let out_of_range = prediction.out_of_range.iter().map(|warning| OutOfRangeRecord {
         row: warning.row,

@@ -1,8 +1,9 @@
 //! A request against the signature: names, datatypes, shapes, lengths, missing values, training ranges.
 
+use std::borrow::Cow;
+
 use lockgate_onnx_ml::dense::{round_down, round_up};
 use lockgate_package::{Datatype, Manifest, TensorSpec, TensorView};
-use smallvec::SmallVec;
 
 use crate::PredictError;
 use crate::model::{MOST_ROWS, OutOfRange, WARNING_LIMIT};
@@ -28,7 +29,7 @@ struct Ranges {
 /// A request that fits.
 pub(crate) struct Request<'a> {
     /// The tensors, in the order of the signature.
-    pub(crate) inputs: SmallVec<[TensorView<'a>; 2]>,
+    pub(crate) inputs: Cow<'a, [TensorView<'a>]>,
     /// The length of the leading dimension.
     pub(crate) rows: usize,
     pub(crate) out_of_range: Vec<OutOfRange>,
@@ -63,30 +64,18 @@ impl Checker {
     pub(crate) fn check<'a>(
         &self,
         manifest: &Manifest,
-        tensors: &[TensorView<'a>],
+        tensors: &'a [TensorView<'a>],
     ) -> Result<Request<'a>, PredictError> {
         let specs = &manifest.signature.inputs;
-        let mut inputs: SmallVec<[TensorView<'a>; 2]> = SmallVec::new();
-        for spec in specs {
-            let mut named = tensors.iter().filter(|tensor| tensor.name == spec.name);
-            let tensor = named.next().ok_or_else(|| missing_tensor(spec, tensors))?;
-            if named.next().is_some() {
-                return Err(invalid(format!("input `{}` is given twice", spec.name), "send each input once"));
-            }
+        let in_order = tensors.len() == specs.len()
+            && specs.iter().zip(tensors).all(|(spec, tensor)| spec.name == tensor.name);
+        let inputs = if in_order { Cow::Borrowed(tensors) } else { Cow::Owned(ordered(specs, tensors)?) };
+        for (spec, tensor) in specs.iter().zip(inputs.iter()) {
             check_form(spec, tensor)?;
-            inputs.push(*tensor);
-        }
-        if tensors.len() != specs.len()
-            && let Some(unknown) =
-                tensors.iter().find(|tensor| !specs.iter().any(|spec| spec.name == tensor.name))
-        {
-            let message =
-                format!("the model has no input `{}`; its inputs are {}", unknown.name, names(specs));
-            return Err(invalid(message, "leave it out, or check its name"));
         }
         let rows = rows(specs, &inputs)?;
         let mut out_of_range = Vec::new();
-        for ((spec, tensor), ranges) in specs.iter().zip(&inputs).zip(&self.ranges) {
+        for ((spec, tensor), ranges) in specs.iter().zip(inputs.iter()).zip(&self.ranges) {
             if is_ordinary(tensor, ranges) {
                 continue;
             }
@@ -100,6 +89,30 @@ impl Checker {
             sort(&mut out_of_range);
         }
         Ok(Request { inputs, rows, out_of_range })
+    }
+}
+
+/// The tensors in the order of the signature.
+#[inline(never)]
+fn ordered<'a>(
+    specs: &[TensorSpec],
+    tensors: &[TensorView<'a>],
+) -> Result<Vec<TensorView<'a>>, PredictError> {
+    let mut inputs = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let mut named = tensors.iter().filter(|tensor| tensor.name == spec.name);
+        let tensor = named.next().ok_or_else(|| missing_tensor(spec, tensors))?;
+        if named.next().is_some() {
+            return Err(invalid(format!("input `{}` is given twice", spec.name), "send each input once"));
+        }
+        inputs.push(*tensor);
+    }
+    match tensors.iter().find(|tensor| !specs.iter().any(|spec| spec.name == tensor.name)) {
+        Some(unknown) => Err(invalid(
+            format!("the model has no input `{}`; its inputs are {}", unknown.name, names(specs)),
+            "leave it out, or check its name",
+        )),
+        None => Ok(inputs),
     }
 }
 
@@ -187,6 +200,7 @@ fn rows(specs: &[TensorSpec], inputs: &[TensorView<'_>]) -> Result<usize, Predic
     Ok(rows)
 }
 
+#[inline(never)]
 fn refuse_missing(
     manifest: &Manifest,
     spec: &TensorSpec,
@@ -234,6 +248,7 @@ fn refuse_missing(
     })
 }
 
+#[inline(never)]
 fn find_out_of_range(tensor: &TensorView<'_>, ranges: &Ranges, rows: usize, found: &mut Vec<OutOfRange>) {
     let count = tensor.element_count().unwrap_or(0);
     let per_row = count.checked_div(rows).unwrap_or(0);
@@ -294,6 +309,7 @@ fn sort(found: &mut [OutOfRange]) {
     }
 }
 
+#[inline(never)]
 fn missing_tensor(spec: &TensorSpec, tensors: &[TensorView<'_>]) -> PredictError {
     let given: Vec<String> = tensors.iter().map(|tensor| format!("`{}`", tensor.name)).collect();
     let given = if given.is_empty() { "none".to_owned() } else { given.join(", ") };
