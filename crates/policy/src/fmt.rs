@@ -444,7 +444,10 @@ impl<'t> Reader<'t> {
             self.advance(end.saturating_add(1).min(self.chars.len()));
         }
         let blanks = lines.iter().rev().take_while(|line| line.is_empty()).count();
-        if header.contains('+') || header.chars().any(|c| c.is_ascii_digit()) || lines.len() == blanks {
+        // Whether a line of nothing but tabs belongs to the text depends on the indentation of what surrounds it.
+        let tabs = lines.iter().any(|line| line.contains('\t') && line.trim().is_empty());
+        if tabs || header.contains('+') || header.chars().any(|c| c.is_ascii_digit()) || lines.len() == blanks
+        {
             // Depends on its surroundings; the text itself does not.
             return Kind::Scalar(double_quoted(text));
         }
@@ -853,6 +856,14 @@ mod tests {
             "a: |  # lines\n      one\n       two\n\n      three\n\n\nb: >-\n    # text\n    more\nc: |+\n  x\n\nd: True\n",
             "a: |  # lines\n  one\n   two\n\n  three\n\nb: >-\n  # text\n  more\nc: \"x\\n\\n\"\nd: true\n",
         );
+        for (source, laid_out) in [
+            ("a: |\n \t", "a: \"\\t\\n\"\n"),
+            ("a: |\n x\n \t\n", "a: \"x\\n\\t\\n\"\n"),
+            ("a: |\n x", "a: |\n  x\n"),
+            ("a:\n    b: |\n \t", "a:\n  b: \"\"\n"),
+        ] {
+            check(source, laid_out);
+        }
         check("\u{feff}a: 1\r\nb: \"#\"\r\n\r\n# c\r\nc: a#b\r\n", "a: 1\nb: \"#\"\n\n# c\nc: a#b\n");
     }
 
