@@ -446,12 +446,17 @@ impl<'t> Reader<'t> {
         let blanks = lines.iter().rev().take_while(|line| line.is_empty()).count();
         // Whether a line of nothing but tabs belongs to the text depends on the indentation of what surrounds it.
         let tabs = lines.iter().any(|line| line.contains('\t') && line.trim().is_empty());
-        if tabs || header.contains('+') || header.chars().any(|c| c.is_ascii_digit()) || lines.len() == blanks
-        {
-            // Depends on its surroundings; the text itself does not.
+        let surroundings = tabs || header.contains('+') || header.chars().any(|c| c.is_ascii_digit());
+        lines.truncate(lines.len().saturating_sub(blanks));
+        // Blanks behind the last line break of the source can be more text than they look.
+        let ending = if header.contains('-') { "" } else { "\n" };
+        let content = text.trim_end_matches('\n');
+        let ends = text.strip_prefix(content) == Some(ending);
+        let kept = ends && (!header.starts_with('|') || content == lines.join("\n"));
+        if surroundings || !kept || lines.is_empty() {
+            // The text itself does not depend on them.
             return Kind::Scalar(double_quoted(text));
         }
-        lines.truncate(lines.len().saturating_sub(blanks));
         Kind::Block { header, lines }
     }
 }
@@ -464,7 +469,8 @@ fn scalar(text: &str, style: ScalarStyle, raw: &str) -> String {
             "~" | "Null" | "NULL" => "null".to_owned(),
             "True" | "TRUE" => "true".to_owned(),
             "False" | "FALSE" => "false".to_owned(),
-            _ if one_line => raw.to_owned(),
+            // A control character at an end belongs to the value, and looks like a blank.
+            _ if one_line && raw == text => raw.to_owned(),
             _ => double_quoted(text),
         },
         ScalarStyle::SingleQuoted => {
@@ -864,6 +870,7 @@ mod tests {
         ] {
             check(source, laid_out);
         }
+        check("a: 1\u{b}\nb: 2\n", "a: \"1\\u000b\"\nb: 2\n");
         check("\u{feff}a: 1\r\nb: \"#\"\r\n\r\n# c\r\nc: a#b\r\n", "a: 1\nb: \"#\"\n\n# c\nc: a#b\n");
     }
 
