@@ -5,7 +5,7 @@
 
 use lockgate_explain::{Explainer, Problem, Read, Sample, Source, Values};
 use lockgate_onnx_ml::math::{self, Float};
-use lockgate_onnx_ml::transform::{Transform as RowTransform, both_classes, transform_row};
+use lockgate_onnx_ml::transform::{Transform as RowTransform, both_classes, transform_rows};
 use lockgate_onnx_ml::{dense, tree};
 use lockgate_package::plan::explain::{Contributions, Explanation};
 use lockgate_package::plan::tabular::{
@@ -448,7 +448,7 @@ impl Runner<'_, '_> {
             }
             Step::Lookup { input, table, output } => self.lookup(*input, table, *output)?,
             Step::Transform { transform, second_class, input, output } => {
-                let columns = self.columns(*input).max(1);
+                let columns = self.columns(*input);
                 let transform = row_transform(*transform);
                 self.single(*input, *output, |x, y| {
                     if *second_class {
@@ -457,12 +457,7 @@ impl Runner<'_, '_> {
                         }
                     } else {
                         y.copy_from_slice(x);
-                        if transform == RowTransform::Logistic {
-                            // It looks at each score alone.
-                            math::sigmoid_in_place(y);
-                        } else {
-                            y.chunks_exact_mut(columns).for_each(|row| transform_row(transform, row));
-                        }
+                        transform_rows(transform, y, columns);
                     }
                 })?;
             }

@@ -1,6 +1,6 @@
 //! What `ai.onnx.ml` does to scores at the end (the attribute `post_transform`).
 
-use crate::math::{exp, probit, sigmoid};
+use crate::math::{exp, probit, sigmoid, sigmoid_in_place};
 
 /// A transformation of the scores of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,16 @@ pub enum Transform {
     SoftmaxZero,
     /// The probit of each score.
     Probit,
+}
+
+/// Transforms rows of so many scores.
+pub fn transform_rows(transform: Transform, scores: &mut [f32], columns: usize) {
+    match transform {
+        Transform::None => {}
+        // Each score is looked at alone.
+        Transform::Logistic => sigmoid_in_place(scores),
+        _ => scores.chunks_exact_mut(columns.max(1)).for_each(|row| transform_row(transform, row)),
+    }
 }
 
 /// Transforms the scores of one row.

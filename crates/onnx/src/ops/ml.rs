@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 pub use trees::{CLASSIFIER as TREE_ENSEMBLE_CLASSIFIER, REGRESSOR as TREE_ENSEMBLE_REGRESSOR};
 
-use lockgate_onnx_ml::transform::{Transform, transform_row};
+use lockgate_onnx_ml::transform::{self, Transform};
 
 use crate::operator::ai;
 use crate::{Attributes, Build, Data, Kernel, Meter, Numbers, Operator, Problem, Tensor};
@@ -188,8 +188,5 @@ fn of_scores(transform: Transform, count: usize) -> Transform {
 
 /// Transforms rows of scores.
 fn transform_rows(transform: Transform, scores: &mut [f32], columns: usize) {
-    let transform = of_scores(transform, columns);
-    if transform != Transform::None {
-        scores.chunks_exact_mut(columns.max(1)).for_each(|row| transform_row(transform, row));
-    }
+    transform::transform_rows(of_scores(transform, columns), scores, columns);
 }
