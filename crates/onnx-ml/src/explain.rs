@@ -434,7 +434,7 @@ mod tests {
     }
 
     impl Random {
-        /// Trees with all kinds of tests, level by level like packages have them.
+        /// Trees with all kinds of tests.
         fn new(seed: &mut Seed) -> Self {
             let targets = 1 + seed.below(3) as usize;
             let (mut nodes, mut roots, mut covers) = (Vec::new(), Vec::new(), Vec::new());

@@ -10,6 +10,7 @@
 pub mod dense;
 pub mod explain;
 pub mod lanes;
+pub mod layout;
 pub mod math;
 pub mod transform;
 pub mod tree;

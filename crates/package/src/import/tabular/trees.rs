@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockgate_onnx_ml::layout::{Placed, arrange};
 use lockgate_onnx_ml::tree as kernel;
 
 use lockgate_onnx::{Data, Tensor};
@@ -465,7 +466,7 @@ impl<'m> Forest<'m> {
         Ok(LeafTable { place, kind: LeafKind::Sparse { starts, targets, weights } })
     }
 
-    /// Trees one behind the other, level by level, the two branches of a node side by side.
+    /// Trees one behind the other.
     fn layout(
         &self,
         node: &Node,
@@ -509,44 +510,45 @@ impl<'m> Forest<'m> {
             let (tree, id) = (self.trees.get(position).copied(), self.ids.get(position).copied());
             let message =
                 format!("node {} of tree {} {what}", id.unwrap_or_default(), tree.unwrap_or_default());
-            Err(node.refusal(message, EXPORT_AGAIN))
+            node.refusal(message, EXPORT_AGAIN)
         };
-        layout.roots.push(u32::try_from(layout.nodes.len()).unwrap_or(u32::MAX));
-        // Positions in the order of the layout, with their depth; the queue is what the layout has reached.
-        let mut queue = vec![(root, 1_u64)];
-        let mut next = 0;
-        let mut deepest = 0;
-        while let Some(&(position, depth)) = queue.get(next) {
-            deepest = deepest.max(depth);
+        let placed = arrange(root, |position| {
             if std::mem::replace(visited.get_mut(position).unwrap_or(&mut true), true) {
-                return problem(position, "is reached twice");
+                return Err(problem(position, "is reached twice"));
             }
             let test = self.tests.get(position).copied().unwrap_or(Mode::Leaf);
             if test == Mode::Leaf {
-                layout.nodes.extend(leaves.get(&position));
-                layout.covers.extend(self.covers.get(position));
-                next += 1;
-                continue;
+                return Ok(None);
             }
             let tree = self.trees.get(position).copied().unwrap_or_default();
             let child = |ids: &[i64]| self.index.get(&(tree, *ids.get(position)?)).copied();
             let (Some(first), Some(second)) = (child(self.first), child(self.second)) else {
-                return problem(position, "has a branch that leads to no node");
+                return Err(problem(position, "has a branch that leads to no node"));
             };
-            let (canonical, swapped) = self.canonical(position, test);
-            let (first, second) = if swapped { (second, first) } else { (first, second) };
-            let distance = u32::try_from(queue.len() - next).unwrap_or(u32::MAX);
+            let (_, swapped) = self.canonical(position, test);
+            Ok(Some(if swapped { [second, first] } else { [first, second] }))
+        })?;
+        layout.roots.push(u32::try_from(layout.nodes.len()).unwrap_or(u32::MAX));
+        for &Placed { node: position, distance, .. } in &placed {
+            layout.covers.extend(self.covers.get(position));
+            let test = self.tests.get(position).copied().unwrap_or(Mode::Leaf);
+            if test == Mode::Leaf {
+                layout.nodes.extend(leaves.get(&position));
+                continue;
+            }
+            let (canonical, _) = self.canonical(position, test);
+            let distance = u32::try_from(distance).unwrap_or(u32::MAX);
             let Some(inner) = kernel::Node::inner(canonical, distance, feature_bits) else {
-                return problem(position, "belongs to a tree that is too large for its number of columns");
+                return Err(problem(
+                    position,
+                    "belongs to a tree that is too large for its number of columns",
+                ));
             };
             layout.tests_equality |= canonical.equality;
             layout.tracks_missing |= canonical.missing_first;
             layout.nodes.push(inner);
-            layout.covers.extend(self.covers.get(position));
-            queue.push((first, depth + 1));
-            queue.push((second, depth + 1));
-            next += 1;
         }
+        let deepest = placed.iter().map(|placed| u64::from(placed.depth)).max().unwrap_or_default();
         layout.operations = layout.operations.saturating_add(deepest);
         Ok(())
     }

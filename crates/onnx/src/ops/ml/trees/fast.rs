@@ -2,6 +2,7 @@
 //!
 //! With x and t in single precision, x < t is x ≤ the number before t, and the opposite tests exchange the branches.
 
+use lockgate_onnx_ml::layout::{Placed, arrange};
 use lockgate_onnx_ml::transform::Transform;
 use lockgate_onnx_ml::tree::{self, Ensemble, Leaves, Node, Scratch, Test};
 
@@ -84,34 +85,34 @@ impl Fast {
         Some(fast)
     }
 
-    /// One tree level by level, the two branches of a node side by side.
     fn tree(&mut self, forest: &Forest, root: Next) -> Option<()> {
         self.roots.push(u32::try_from(self.nodes.len()).ok()?);
-        let mut queue = vec![root];
-        let mut at = 0;
-        while let Some(&next) = queue.get(at) {
-            let node = match next {
-                Next::Leaf(leaf) if self.targets == 1 => {
+        // Nodes are met by number; leaves are counted behind them.
+        let number = |next: Next| match next {
+            Next::Node(inner) => inner,
+            Next::Leaf(leaf) => forest.nodes.len() + leaf,
+        };
+        let placed = arrange(number(root), |node| {
+            let Some(branch) = forest.nodes.get(node) else { return Ok::<_, ()>(None) };
+            let (_, swapped) = canonical(branch).ok_or(())?;
+            let branches = [number(branch.first), number(branch.second)];
+            Ok(Some(if swapped { [branches[1], branches[0]] } else { branches }))
+        });
+        for Placed { node, distance, .. } in placed.ok()? {
+            let Some(branch) = forest.nodes.get(node) else {
+                let leaf = node - forest.nodes.len();
+                self.nodes.push(if self.targets == 1 {
                     let vote = forest.leaves.get(leaf)?.first();
                     Node::leaf(vote.map_or(0.0, |vote| vote.1 as f32))
-                }
-                Next::Leaf(leaf) => Node::indexed_leaf(u32::try_from(leaf).ok()?),
-                Next::Node(inner) => {
-                    let branch = forest.nodes.get(inner)?;
-                    let (test, swapped) = canonical(branch)?;
-                    let distance = u32::try_from(queue.len() - at).ok()?;
-                    queue.extend(if swapped {
-                        [branch.second, branch.first]
-                    } else {
-                        [branch.first, branch.second]
-                    });
-                    self.tests_equality |= test.equality;
-                    self.tracks_missing |= test.missing_first;
-                    Node::inner(test, distance, self.feature_bits)?
-                }
+                } else {
+                    Node::indexed_leaf(u32::try_from(leaf).ok()?)
+                });
+                continue;
             };
-            self.nodes.push(node);
-            at += 1;
+            let (test, _) = canonical(branch)?;
+            self.tests_equality |= test.equality;
+            self.tracks_missing |= test.missing_first;
+            self.nodes.push(Node::inner(test, u32::try_from(distance).ok()?, self.feature_bits)?);
         }
         Some(())
     }
