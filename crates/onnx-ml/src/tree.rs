@@ -1,8 +1,8 @@
 //! Ensembles of trees, as arrays of 8-byte nodes.
 //!
-//! Descending a tree is a chain of loads that wait for each other, so several descents run side by side: of several trees
-//! when there is one row, of several rows when there are many. A leaf points to itself, so a group of descents goes as many
-//! levels down as its trees have, and no branch depends on a comparison. Votes are always added in the order of the trees.
+//! Descending a tree is a chain of loads that wait for each other, so a row walks down several trees side by side. A leaf points
+//! to itself, so a group of descents goes as many levels down as its trees have, and no branch depends on a comparison. Many
+//! rows take turns on some trees at a time, which stay in the caches. Votes are always added in the order of the trees.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,11 +12,15 @@ use crate::transform::{Transform, transform_row};
 /// How many descents run side by side.
 const LANES: usize = 8;
 
-/// How many rows share one walk over the trees.
+/// How many rows take turns.
 const BLOCK: usize = 256;
 
-/// How many trees one row walks down before they vote: the votes, which wait for each other, overlap with the next walks.
-const TREES: usize = 64;
+/// Columns that fit the place a row is copied to. Its size is known when compiling, so that no access to it needs a check.
+const NARROW: usize = 1024;
+
+/// How many trees one row walks down in its turn, before they vote: the votes, which wait for each other, overlap with the next
+/// walks.
+const TREES: usize = 128;
 
 /// Levels between two looks at whether all descents of a group have ended.
 const STRIDE: u32 = 8;
@@ -171,12 +175,13 @@ pub(crate) enum Fork {
     },
 }
 
-/// Sums under way; kept between calls, so that a warm call allocates nothing.
+/// Sums under way and the row whose turn it is; kept between calls, so that a warm call allocates nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
     narrow: Vec<f32>,
     wide: Vec<f64>,
     voted: Vec<bool>,
+    row: Vec<f32>,
 }
 
 impl Ensemble<'_> {
@@ -262,10 +267,13 @@ impl Ensemble<'_> {
         classes: &mut [i64],
         scratch: &mut Scratch,
     ) {
+        let Scratch { narrow, wide: doubles, voted, row } = scratch;
+        row.resize(NARROW, 0.0);
+        let Some(row) = row.first_chunk_mut() else { return };
         if wide {
-            self.run(rows, scores, classes, &mut scratch.wide, &mut scratch.voted);
+            self.run(rows, scores, classes, doubles, voted, row);
         } else {
-            self.run(rows, scores, classes, &mut scratch.narrow, &mut scratch.voted);
+            self.run(rows, scores, classes, narrow, voted, row);
         }
     }
 
@@ -318,6 +326,7 @@ impl Ensemble<'_> {
         classes: &mut [i64],
         sums: &mut Vec<T>,
         voted: &mut Vec<bool>,
+        narrow: &mut [f32; NARROW],
     ) {
         let width = if matches!(self.choice, Some(Choice::Single { .. })) { 2 } else { self.targets };
         let blocks = rows.chunks(self.columns * BLOCK).zip(scores.chunks_mut(width * BLOCK));
@@ -327,13 +336,11 @@ impl Ensemble<'_> {
             sums.resize(count * self.targets, T::ZERO);
             voted.clear();
             voted.resize(count * self.targets, false);
-            if count < LANES {
+            for first in (0..self.roots.len()).step_by(TREES) {
                 let sums = sums.chunks_exact_mut(self.targets).zip(voted.chunks_exact_mut(self.targets));
                 for (row, (sums, voted)) in rows.chunks_exact(self.columns).zip(sums) {
-                    self.trees_side_by_side(row, sums, voted);
+                    self.vote_on(row, narrow, first, sums, voted);
                 }
-            } else {
-                self.rows_side_by_side(rows, count, sums, voted);
             }
             let classes = classes.get_mut(block * BLOCK..).unwrap_or_default();
             let sums = sums.chunks_exact_mut(self.targets).zip(voted.chunks_exact(self.targets));
@@ -346,37 +353,37 @@ impl Ensemble<'_> {
         }
     }
 
-    fn trees_side_by_side<T: Float>(&self, row: &[f32], sums: &mut [T], voted: &mut [bool]) {
+    /// The votes on a row of some trees, from `first` on.
+    fn vote_on<T: Float>(
+        &self,
+        row: &[f32],
+        narrow: &mut [f32; NARROW],
+        first: usize,
+        sums: &mut [T],
+        voted: &mut [bool],
+    ) {
         let mut leaves = [0.0; TREES];
-        for (index, roots) in self.roots.chunks(TREES).enumerate() {
-            let leaves = &mut leaves[..roots.len()];
-            match (self.tests_equality, self.tracks_missing) {
-                (false, false) => self.leaves_of_trees::<false, false>(row, index * TREES, leaves),
-                (false, true) => self.leaves_of_trees::<false, true>(row, index * TREES, leaves),
-                (true, _) => self.leaves_of_trees::<true, true>(row, index * TREES, leaves),
+        let leaves = &mut leaves[..TREES.min(self.roots.len() - first)];
+        if row.len() > NARROW || self.tests_equality {
+            self.leaves_of_trees::<true, true>(|column| row[column as usize], first, leaves);
+        } else {
+            narrow.iter_mut().zip(row).for_each(|(place, &x)| *place = x);
+            let value = |column| narrow[column as usize & (NARROW - 1)];
+            if self.tracks_missing {
+                self.leaves_of_trees::<false, true>(value, first, leaves);
+            } else {
+                self.leaves_of_trees::<false, false>(value, first, leaves);
             }
-            self.vote_in_turn(leaves, sums, voted);
         }
+        self.vote_in_turn(leaves, sums, voted);
     }
 
-    fn rows_side_by_side<T: Float>(&self, rows: &[f32], count: usize, sums: &mut [T], voted: &mut [bool]) {
-        let mut leaves = [0.0; BLOCK];
-        let leaves = &mut leaves[..count];
-        for tree in 0..self.roots.len() {
-            match (self.tests_equality, self.tracks_missing) {
-                (false, false) => self.leaves_of_rows::<false, false>(rows, tree, leaves),
-                (false, true) => self.leaves_of_rows::<false, true>(rows, tree, leaves),
-                (true, _) => self.leaves_of_rows::<true, true>(rows, tree, leaves),
-            }
-            self.vote_for_each(leaves, sums, voted);
-        }
-    }
-
-    /// Where a row ends in the trees from `first` on. There is one copy of the walk for sums in every precision.
+    /// Where a row, of which `value` returns a column, ends in the trees from `first` on. There is one copy of the walk for sums in
+    /// every precision.
     #[inline(never)]
     fn leaves_of_trees<const EQUAL: bool, const MISSING: bool>(
         &self,
-        row: &[f32],
+        value: impl Fn(u32) -> f32 + Copy,
         first: usize,
         leaves: &mut [f32],
     ) {
@@ -386,45 +393,25 @@ impl Ensemble<'_> {
         for (group, (roots, place)) in groups.iter().zip(places).enumerate() {
             let first = first + group * LANES;
             let levels = self.deepest(first..first + LANES);
-            *place = self.descend::<EQUAL, MISSING, LANES>(row, [0; LANES], *roots, levels);
+            *place = self.descend::<EQUAL, MISSING, LANES>(value, *roots, levels);
         }
         for (tree, (&root, place)) in (first + groups.len() * LANES..).zip(rest.iter().zip(left)) {
             let levels = self.deepest(tree..tree + 1);
-            [*place] = self.descend::<EQUAL, MISSING, 1>(row, [0], [root], levels);
+            [*place] = self.descend::<EQUAL, MISSING, 1>(value, [root], levels);
         }
     }
 
-    /// Where rows, at least as many as run side by side, end in a tree.
-    #[inline(never)]
-    fn leaves_of_rows<const EQUAL: bool, const MISSING: bool>(
-        &self,
-        rows: &[f32],
-        tree: usize,
-        leaves: &mut [f32],
-    ) {
-        let root = self.roots[tree];
-        let levels = self.deepest(tree..tree + 1);
-        let last = leaves.len() - LANES;
-        // The last group may do some rows again that the one before did.
-        for start in (0..last).step_by(LANES).chain([last]) {
-            let starts = std::array::from_fn(|lane| (start + lane) * self.columns);
-            let found = self.descend::<EQUAL, MISSING, LANES>(rows, starts, [root; LANES], levels);
-            leaves[start..start + LANES].copy_from_slice(&found);
-        }
-    }
-
-    /// Walks from the given nodes down to leaves. Lane `i` reads the row that begins at `starts[i]`.
+    /// Walks from the given nodes down to leaves.
     #[inline(always)]
     fn descend<const EQUAL: bool, const MISSING: bool, const N: usize>(
         &self,
-        rows: &[f32],
-        starts: [usize; N],
+        value: impl Fn(u32) -> f32 + Copy,
         mut at: [u32; N],
         mut levels: u32,
     ) -> [f32; N] {
         while levels >= STRIDE {
             for _ in 0..STRIDE {
-                self.step::<EQUAL, MISSING, N>(rows, &starts, &mut at);
+                self.step::<EQUAL, MISSING, N>(value, &mut at);
             }
             levels -= STRIDE;
             if levels > 0 && at.iter().fold(0, |links, &at| links | self.nodes[at as usize].link) & INNER == 0
@@ -433,7 +420,7 @@ impl Ensemble<'_> {
             }
         }
         for _ in 0..levels {
-            self.step::<EQUAL, MISSING, N>(rows, &starts, &mut at);
+            self.step::<EQUAL, MISSING, N>(value, &mut at);
         }
         at.map(|at| self.nodes[at as usize].threshold)
     }
@@ -442,15 +429,14 @@ impl Ensemble<'_> {
     #[inline(always)]
     fn step<const EQUAL: bool, const MISSING: bool, const N: usize>(
         &self,
-        rows: &[f32],
-        starts: &[usize; N],
+        value: impl Fn(u32) -> f32,
         at: &mut [u32; N],
     ) {
         let shift = FLAGS + self.feature_bits;
         let mask = (1_u32 << self.feature_bits) - 1;
-        for (at, start) in at.iter_mut().zip(starts) {
+        for at in at {
             let node = self.nodes[*at as usize];
-            let x = rows[start + (node.link >> FLAGS & mask) as usize];
+            let x = value(node.link >> FLAGS & mask);
             let mut first = x <= node.threshold;
             if EQUAL {
                 first = if node.link & EQUALITY != 0 { x == node.threshold } else { first };
@@ -475,22 +461,6 @@ impl Ensemble<'_> {
             return;
         }
         for &leaf in leaves {
-            self.vote(leaf, sums, voted);
-        }
-    }
-
-    /// The votes of one tree for several rows.
-    #[inline]
-    fn vote_for_each<T: Float>(&self, leaves: &[f32], sums: &mut [T], voted: &mut [bool]) {
-        if let (Leaves::One, Aggregate::Sum | Aggregate::Average) = (self.leaves, self.aggregate) {
-            for (sum, &leaf) in sums.iter_mut().zip(leaves) {
-                *sum += T::from_f32(leaf);
-            }
-            voted.fill(true);
-            return;
-        }
-        let rows = sums.chunks_exact_mut(self.targets).zip(voted.chunks_exact_mut(self.targets));
-        for (&leaf, (sums, voted)) in leaves.iter().zip(rows) {
             self.vote(leaf, sums, voted);
         }
     }
@@ -728,6 +698,23 @@ mod tests {
         for (row, want) in rows.chunks(3).zip(together) {
             assert_eq!(predict(&ensemble, row).0, [want]);
             assert_eq!(predict(&Ensemble { levels: &levels, ..ensemble }, row).0, [want]);
+        }
+    }
+
+    #[test]
+    fn wide_rows_are_walked_like_narrow_ones() {
+        for columns in [NARROW - 1, NARROW, NARROW + 1, 2 * NARROW + 1] {
+            let last = columns as u32 - 1;
+            let root = Node::inner(test(last, 0.5), 1, 12).unwrap();
+            let nodes = [root, Node::leaf(1.0), Node::leaf(2.0), root, Node::leaf(4.0), Node::leaf(8.0)];
+            let ensemble = Ensemble { columns, feature_bits: 12, ..ensemble(&nodes, Leaves::One) };
+            // The column that a wrapped number would reach says the opposite.
+            let row = |x: f32| {
+                let mut row = vec![1.0 - x; columns];
+                row[columns - 1] = x;
+                row
+            };
+            assert_eq!(predict(&ensemble, &[row(0.0), row(1.0)].concat()).0, [5.0, 10.0], "{columns}");
         }
     }
 
