@@ -64,14 +64,22 @@ fn add_rows<T: Float, const COLUMNS: usize>(
 ) {
     // A lane per row.
     let mut sums = [T::Four::all(T::ZERO); COLUMNS];
-    for ((((weights, &a), &b), &c), &d) in weights.chunks_exact(outputs).zip(a).zip(b).zip(c).zip(d) {
-        let Some(weights) = weights.get(first..).and_then(|weights| weights.first_chunk::<COLUMNS>()) else {
-            return;
-        };
-        let x = T::Four::load(&[a, b, c, d]);
-        for (sum, &weight) in sums.iter_mut().zip(weights) {
+    let mut add = |weights: &[T], x: T::Four| {
+        let weights = weights.get(first..).and_then(|weights| weights.first_chunk::<COLUMNS>());
+        for (sum, &weight) in sums.iter_mut().zip(weights.into_iter().flatten()) {
             *sum = sum.plus(x.times(T::Four::all(weight)));
         }
+    };
+    let ((a, e), (b, f), (c, g), (d, h)) = (fours(a), fours(b), fours(c), fours(d));
+    let (weights, left) = weights.split_at(weights.len().min(a.len() * SIDE_BY_SIDE * outputs));
+    for ((((weights, a), b), c), d) in
+        weights.chunks_exact(outputs * SIDE_BY_SIDE).zip(a).zip(b).zip(c).zip(d)
+    {
+        let columns = T::Four::transpose([a, b, c, d].map(T::Four::load));
+        weights.chunks_exact(outputs).zip(columns).for_each(|(weights, x)| add(weights, x));
+    }
+    for ((((weights, &e), &f), &g), &h) in left.chunks_exact(outputs).zip(e).zip(f).zip(g).zip(h) {
+        add(weights, T::Four::load(&[e, f, g, h]));
     }
     for (column, sum) in (first..).zip(sums) {
         let mut rows = [T::ZERO; SIDE_BY_SIDE];
@@ -82,6 +90,11 @@ fn add_rows<T: Float, const COLUMNS: usize>(
             }
         }
     }
+}
+
+/// The columns of a row that are read four at a time, and the others.
+fn fours<T: Float>(row: &[T]) -> (&[[T; 4]], &[T]) {
+    if T::Four::SHUFFLES { row.as_chunks() } else { (&[], row) }
 }
 
 /// Adds the product of a row with the first columns of a matrix of `outputs` columns.

@@ -12,6 +12,8 @@ pub const WIDTH: usize = 32;
 
 /// Four numbers.
 pub trait Lanes<T>: Copy {
+    /// Whether [`Lanes::transpose`] takes less than reading numbers one by one.
+    const SHUFFLES: bool;
     /// These four.
     fn load(numbers: &[T; 4]) -> Self;
     /// Writes them.
@@ -22,9 +24,13 @@ pub trait Lanes<T>: Copy {
     fn plus(self, other: Self) -> Self;
     /// The products.
     fn times(self, other: Self) -> Self;
+    /// The first number of each, the second of each, and so on.
+    fn transpose(rows: [Self; 4]) -> [Self; 4];
 }
 
 impl<T: Copy + core::ops::Add<Output = T> + core::ops::Mul<Output = T>> Lanes<T> for [T; 4] {
+    const SHUFFLES: bool = false;
+
     #[inline(always)]
     fn load(numbers: &[T; 4]) -> Self {
         *numbers
@@ -51,6 +57,11 @@ impl<T: Copy + core::ops::Add<Output = T> + core::ops::Mul<Output = T>> Lanes<T>
         let ([a, b, c, d], [e, f, g, h]) = (self, other);
         [a * e, b * f, c * g, d * h]
     }
+
+    #[inline(always)]
+    fn transpose(rows: [Self; 4]) -> [Self; 4] {
+        std::array::from_fn(|column| rows.map(|row| row[column]))
+    }
 }
 
 /// Four `f64`.
@@ -65,7 +76,7 @@ pub use simd128::F32x4;
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128 {
-    use core::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128};
+    use core::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, i32x4_shuffle, v128};
 
     use super::Lanes;
 
@@ -74,6 +85,8 @@ mod simd128 {
     pub struct F32x4(v128);
 
     impl Lanes<f32> for F32x4 {
+        const SHUFFLES: bool = true;
+
         #[inline(always)]
         fn load(numbers: &[f32; 4]) -> Self {
             Self(bytemuck::cast(*numbers))
@@ -97,6 +110,21 @@ mod simd128 {
         #[inline(always)]
         fn times(self, other: Self) -> Self {
             Self(f32x4_mul(self.0, other.0))
+        }
+
+        #[inline(always)]
+        fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+            let low = |x: Self, y: Self| i32x4_shuffle::<0, 4, 1, 5>(x.0, y.0);
+            let high = |x: Self, y: Self| i32x4_shuffle::<2, 6, 3, 7>(x.0, y.0);
+            let [ac, bd] = [low(a, c), low(b, d)];
+            let [ca, db] = [high(a, c), high(b, d)];
+            [
+                i32x4_shuffle::<0, 4, 1, 5>(ac, bd),
+                i32x4_shuffle::<2, 6, 3, 7>(ac, bd),
+                i32x4_shuffle::<0, 4, 1, 5>(ca, db),
+                i32x4_shuffle::<2, 6, 3, 7>(ca, db),
+            ]
+            .map(Self)
         }
     }
 }
