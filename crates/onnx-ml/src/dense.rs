@@ -3,7 +3,7 @@
 //! `columns` is the width of a row of the input. Slices are whole matrices; a trailing part of a row is ignored, so no
 //! length can make a kernel panic.
 
-use crate::lanes::{self, Lanes as _};
+use crate::lanes::{self, Lanes as _, Transpose as _};
 use crate::math::Float;
 
 /// x · W + b for every row. `weights` has a row of `outputs` elements per column of the input. Each output is summed in the

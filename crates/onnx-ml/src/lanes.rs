@@ -12,8 +12,6 @@ pub const WIDTH: usize = 32;
 
 /// Four numbers.
 pub trait Lanes<T>: Copy {
-    /// Whether [`Lanes::transpose`] takes less than reading numbers one by one.
-    const SHUFFLES: bool;
     /// These four.
     fn load(numbers: &[T; 4]) -> Self;
     /// Writes them.
@@ -24,13 +22,17 @@ pub trait Lanes<T>: Copy {
     fn plus(self, other: Self) -> Self;
     /// The products.
     fn times(self, other: Self) -> Self;
+}
+
+/// Lanes that exchange numbers.
+pub trait Transpose<T>: Lanes<T> {
+    /// Whether this takes less than reading numbers one by one.
+    const SHUFFLES: bool;
     /// The first number of each, the second of each, and so on.
     fn transpose(rows: [Self; 4]) -> [Self; 4];
 }
 
 impl<T: Copy + core::ops::Add<Output = T> + core::ops::Mul<Output = T>> Lanes<T> for [T; 4] {
-    const SHUFFLES: bool = false;
-
     #[inline(always)]
     fn load(numbers: &[T; 4]) -> Self {
         *numbers
@@ -57,6 +59,14 @@ impl<T: Copy + core::ops::Add<Output = T> + core::ops::Mul<Output = T>> Lanes<T>
         let ([a, b, c, d], [e, f, g, h]) = (self, other);
         [a * e, b * f, c * g, d * h]
     }
+}
+
+impl<T> Transpose<T> for [T; 4]
+where
+    Self: Lanes<T>,
+    T: Copy,
+{
+    const SHUFFLES: bool = false;
 
     #[inline(always)]
     fn transpose(rows: [Self; 4]) -> [Self; 4] {
@@ -78,15 +88,13 @@ pub use simd128::F32x4;
 mod simd128 {
     use core::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, i32x4_shuffle, v128};
 
-    use super::Lanes;
+    use super::{Lanes, Transpose};
 
     /// Four `f32`.
     #[derive(Debug, Clone, Copy)]
     pub struct F32x4(v128);
 
     impl Lanes<f32> for F32x4 {
-        const SHUFFLES: bool = true;
-
         #[inline(always)]
         fn load(numbers: &[f32; 4]) -> Self {
             Self(bytemuck::cast(*numbers))
@@ -111,6 +119,10 @@ mod simd128 {
         fn times(self, other: Self) -> Self {
             Self(f32x4_mul(self.0, other.0))
         }
+    }
+
+    impl Transpose<f32> for F32x4 {
+        const SHUFFLES: bool = true;
 
         #[inline(always)]
         fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
@@ -171,6 +183,43 @@ pub fn add_row<'m, T: Copy + 'm, L: Lanes<T>>(mut steps: impl Steps<'m, T>, sums
     let (sums, _) = sums.as_chunks_mut::<4>();
     for (sums, four) in sums.iter_mut().zip(low.into_iter().chain(high)) {
         four.store(sums);
+    }
+}
+
+/// Adds the products of two rows with half of the columns to their sums. The matrix's elements are read once for both.
+#[inline(always)]
+pub fn add_two_rows<'m, T: Copy + 'm, L: Lanes<T>>(
+    weights: impl Iterator<Item = &'m [T; HALF]>,
+    [a, b]: [&[T]; 2],
+    [a_sums, b_sums]: [&mut [T; HALF]; 2],
+) {
+    let mut sums = [parts(a_sums).map(L::load), parts(b_sums).map(L::load)];
+    let mut steps = weights.zip(a.iter().zip(b));
+    macro_rules! step {
+        () => {
+            let Some((weights, (&a, &b))) = steps.next() else { break };
+            let rows = [L::all(a), L::all(b)];
+            for (column, weights) in parts(weights).into_iter().enumerate() {
+                let weights = L::load(weights);
+                for (sums, x) in sums.iter_mut().zip(rows) {
+                    sums[column] = sums[column].plus(x.times(weights));
+                }
+            }
+        };
+    }
+    #[expect(clippy::while_let_loop, reason = "as in `add_row`")]
+    loop {
+        step!();
+        step!();
+        step!();
+        step!();
+        step!();
+        step!();
+        step!();
+        step!();
+    }
+    for (to, from) in [a_sums, b_sums].into_iter().zip(sums) {
+        to.as_chunks_mut().0.iter_mut().zip(from).for_each(|(sums, four)| four.store(sums));
     }
 }
 

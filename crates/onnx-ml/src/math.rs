@@ -4,7 +4,7 @@
 //! Their coefficients are minimax fits (Remez exchange, relative error) made for this crate. Errors are bounded over all
 //! finite inputs by the tests below, in units in the last place (ulp) against double precision.
 
-use crate::lanes::{F32x4, F64x4, Lanes};
+use crate::lanes::{F32x4, F64x4, Transpose};
 
 /// `f32` or `f64`: what the dense kernels compute in.
 pub trait Float:
@@ -19,7 +19,7 @@ pub trait Float:
     + core::ops::AddAssign
 {
     /// Four of them.
-    type Four: Lanes<Self>;
+    type Four: Transpose<Self>;
     /// 0.
     const ZERO: Self;
     /// 1.

@@ -90,9 +90,12 @@ impl<T: Number> Panels<T> {
         }
         let mut at = 0;
         for panel in &self.full {
-            for (row, sums) in rows.clone().zip(sums.chunks_mut(stride)) {
-                if let Some(sums) = sums.get_mut(at..).and_then(|sums| sums.first_chunk_mut()) {
-                    lanes::add_row::<T, T::Four>(lanes::Panel::new(panel, row), sums);
+            let sums = sums.chunks_mut(stride).filter_map(|sums| sums.get_mut(at..)?.first_chunk_mut());
+            let mut rows = rows.clone().zip(sums);
+            while let Some((row, sums)) = rows.next() {
+                match rows.next() {
+                    Some(second) => add_two_rows(panel, [row, second.0], [sums, second.1]),
+                    None => lanes::add_row::<T, T::Four>(lanes::Panel::new(panel, row), sums),
                 }
             }
             at += WIDTH;
@@ -148,6 +151,14 @@ fn columns<T: Number, const W: usize>(matrix: Matrix<'_, T>, at: usize, count: u
             columns
         })
         .collect()
+}
+
+fn add_two_rows<T: Number>(panel: &[[T; WIDTH]], rows: [&[T]; 2], [a, b]: [&mut [T; WIDTH]; 2]) {
+    let (halves, _) = panel.as_flattened().as_chunks();
+    for (half, (a, b)) in a.as_chunks_mut().0.iter_mut().zip(b.as_chunks_mut().0).enumerate() {
+        let weights = halves.iter().skip(half).step_by(WIDTH / lanes::HALF);
+        lanes::add_two_rows::<T, T::Four>(weights, rows, [a, b]);
+    }
 }
 
 fn add_product<T: Number, const W: usize>(panel: &[[T; W]], row: &[T], sums: &mut [T; W]) {
