@@ -14,7 +14,7 @@ use crate::PredictError;
 pub struct RequestLimits {
     /// Bytes that the values take together.
     pub memory: u64,
-    /// Operations. Usually minutes of a core, so that a plan whose work depends on its inputs ends at all.
+    /// Operations, whatever the package says that its rows cost.
     pub operations: u64,
 }
 
@@ -24,6 +24,11 @@ impl Default for RequestLimits {
     }
 }
 
+/// How many times what a row costs by the manifest it may take, since some models' work grows faster than their rows.
+const TIMES: u64 = 2;
+/// Operations that every request may take, about a second: what a text costs is not known before it comes.
+const LEAST: u64 = 1_000_000_000;
+
 /// A plan, ready to run.
 #[derive(Debug)]
 pub(crate) struct GraphModel {
@@ -32,6 +37,8 @@ pub(crate) struct GraphModel {
     kinds: Vec<Kind>,
     /// What the free dimensions of the inputs are called.
     free: Vec<Vec<Option<String>>>,
+    /// What a row costs, by the manifest.
+    operations_per_row: u64,
     pub(crate) limits: RequestLimits,
 }
 
@@ -48,12 +55,17 @@ pub(crate) enum GraphLoadError {
 
 impl GraphModel {
     /// Makes the plan that `envelope` holds ready to run.
-    pub(crate) fn load(plan: &GraphPlan, envelope: &Envelope) -> Result<Self, GraphLoadError> {
+    pub(crate) fn load(
+        plan: &GraphPlan,
+        envelope: &Envelope,
+        operations_per_row: u64,
+    ) -> Result<Self, GraphLoadError> {
         let graph = Graph::new(&plan.graph, &plan.tensors(envelope)?)?;
         Ok(Self {
             graph,
             kinds: plan.kinds.clone(),
             free: plan.free.clone(),
+            operations_per_row,
             limits: RequestLimits::default(),
         })
     }
@@ -67,9 +79,18 @@ impl GraphModel {
         self.check_free(&signature.inputs, inputs)?;
         let tensors: Result<Vec<OnnxTensor>, PredictError> =
             inputs.iter().zip(&self.kinds).map(|(input, kind)| operand(input, *kind)).collect();
-        let mut meter = Meter::new(self.limits.memory, self.limits.operations);
+        let declared = self.operations_per_row.saturating_mul(TIMES).saturating_mul(self.rows(inputs));
+        let mut meter = Meter::new(self.limits.memory, self.limits.operations.min(declared.max(LEAST)));
         let results = self.graph.run(tensors?, &mut meter).map_err(|problem| refused(&problem))?;
         signature.outputs.iter().zip(results).map(|(spec, result)| answer(spec, result)).collect()
+    }
+
+    /// How many rows a request has: the length of the batch dimension, or one.
+    fn rows(&self, inputs: &[TensorView<'_>]) -> u64 {
+        let mut lengths =
+            self.free.iter().zip(inputs).filter(|(names, _)| matches!(names.first(), Some(Some(_))));
+        let len = lengths.find_map(|(_, input)| input.shape.first().copied());
+        len.and_then(|len| u64::try_from(len).ok()).unwrap_or(1).max(1)
     }
 
     /// Dimensions of one name must have one length, and none may be longer than the bounds of a row count with.
@@ -152,7 +173,9 @@ fn refused(problem: &NodeProblem) -> PredictError {
     match &problem.problem {
         Problem::Limit { .. } => PredictError::LimitExceeded {
             message: format!("the request is too large for the model: {}", problem.problem),
-            hint: "send fewer rows at once, or a shorter sequence".to_owned(),
+            hint:
+                "send fewer rows at once, a shorter sequence, or values with which the model has less to do"
+                    .to_owned(),
         },
         Problem::Invalid(_) if problem.node.is_empty() => invalid(problem.problem.to_string()),
         Problem::Invalid(_) => PredictError::InvalidInput {

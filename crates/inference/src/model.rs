@@ -69,9 +69,12 @@ impl Model {
             #[cfg(feature = "graph")]
             Engine::Graph => {
                 let plan = package.graph_plan()?;
-                let model = GraphModel::load(&plan, package.envelope()).map_err(|error| {
-                    LoadError::MalformedPlan { model: called(), problem: error.to_string() }
-                })?;
+                let model =
+                    GraphModel::load(&plan, package.envelope(), package.manifest().operations_per_row)
+                        .map_err(|error| LoadError::MalformedPlan {
+                            model: called(),
+                            problem: error.to_string(),
+                        })?;
                 Loaded::Graph(Box::new(model))
             }
             #[cfg(not(feature = "graph"))]

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "tests read files")]
 
-use lockgate_inference::{Model, OutOfRange, PredictError};
-use lockgate_package::import::{FeatureSource, ImportOptions, ManifestSource, import};
+use lockgate_inference::{Model, OutOfRange, PredictError, RequestLimits};
+use lockgate_package::import::{FeatureSource, ImportLimits, ImportOptions, ManifestSource, import};
 use lockgate_package::{
     AlignedBytes, Datatype, Engine, Envelope, EnvelopeBuilder, Feature, Kind, Package, Tensor,
 };
@@ -144,6 +144,34 @@ fn the_cost_of_a_row_is_bounded() {
     assert!((4 * 2 * 30..8_000).contains(&memory), "{memory}");
     let (operations, _) = cost("lstm_free_length");
     assert!(operations > 1024 * 12 * 7, "{operations}");
+}
+
+#[test]
+fn work_that_values_decide_counts_as_the_most_there_may_be() {
+    check("loop_over_values", "loop_over_values");
+    let mut model = model("loop_over_values");
+    assert_eq!(model.manifest().operations_per_row, ImportLimits::default().operations_per_row);
+    let trips = |count: f32| [Tensor::fp32("x", vec![1, 4], &[count, 0.0, 0.0, 0.0])];
+    assert_eq!(
+        predict(&mut model, &trips(1000.0)).unwrap()[0].to_fp32().unwrap(),
+        [2000.0, 1000.0, 1000.0, 1000.0]
+    );
+    // What a trip takes is given back: 100 000 of them stay within 100 kB.
+    model.limit_requests(RequestLimits { memory: 100_000, ..RequestLimits::default() });
+    assert!(predict(&mut model, &trips(1e5)).is_ok());
+    model.limit_requests(RequestLimits { operations: 2_000_000, ..RequestLimits::default() });
+    let problem = predict(&mut model, &trips(1e9)).unwrap_err();
+    let PredictError::LimitExceeded { message, hint } = &problem else { panic!("{problem}") };
+    assert!(message.contains("at most 2000000") && hint.contains("values"), "{problem}: {hint}");
+}
+
+#[test]
+fn loops_without_end_are_refused_in_time() {
+    let limits = ImportLimits { operations_per_row: 10_000_000, ..ImportLimits::default() };
+    let options = ImportOptions { limits, ..ImportOptions::default() };
+    let error =
+        import(&onnx("loop_without_end"), &ManifestSource::default(), &options).unwrap_err().to_string();
+    assert!(error.contains("the limit `operations_per_row` is 10000000"), "{error}");
 }
 
 fn request(name: &str, shape: &[i64]) -> Tensor {

@@ -249,7 +249,8 @@ impl Graph {
         let outputs: Option<Vec<Tensor>> =
             self.outputs.iter().map(|value| values.get(*value).cloned().flatten()).collect();
         let outputs = outputs.ok_or_else(|| whole(Problem::invalid("an output has no value")))?;
-        for (value, _) in &self.constants {
+        // Constants were never counted, but a graph inside of a node may get one as an input, too.
+        for (value, _) in self.constants.iter().filter(|(value, _)| *value >= self.inputs) {
             if let Some(place) = values.get_mut(*value) {
                 *place = None;
             }

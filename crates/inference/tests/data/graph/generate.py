@@ -272,6 +272,27 @@ def fixed_batch():
     return g.model([("x", TensorProto.FLOAT, [1, STEPS, FEATURES])], [("scores", TensorProto.FLOAT, [1, 3])], 13)
 
 
+def loop_over_values(trips=None):
+    """A loop that runs as often as the largest element of the input says, or so often."""
+    g = Graph(12)
+    g.constant("one", 1.0, np.float32)
+    if trips is None:
+        g.node("ReduceMax", ["x"], "most", keepdims=0)
+        g.node("Cast", ["most"], "trips", to=TensorProto.INT64)
+    else:
+        g.constant("trips", trips, np.int64)
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still_on"]), helper.make_node("Add", ["state", "one"], ["next"])],
+        "body",
+        [value("trip", TensorProto.INT64, []), value("on", TensorProto.BOOL, []), value("state", TensorProto.FLOAT, ["N", 4])],
+        [value("still_on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, ["N", 4])],
+    )
+    g.node("Loop", ["trips", "", "x"], "y", body=body)
+    row = ["N", 4]
+    return g.model([("x", TensorProto.FLOAT, row)], [("y", TensorProto.FLOAT, row)], 17)
+
+
 def tensor(values):
     names = {"float32": "FP32", "int64": "INT64"}
     return {"datatype": names[values.dtype.name], "shape": list(values.shape), "data": [v.item() for v in values.reshape(-1)]}
@@ -299,12 +320,14 @@ def main():
         "lstm_time_major": lstm_time_major(), "lstm_opset9": lstm_time_major(opset=9), "lstm_torch": lstm_torch(),
         "lstm_keras": lstm_keras(), "lstm_states": lstm_states(), "lstm_free_length": lstm_free_length(), "gru": gru(),
         "cnn": cnn(), "functions": functions(), "attention": attention(), "old": old(), "fixed_batch": fixed_batch(),
+        "loop_over_values": loop_over_values(),
     }
     answers = {}
     for seed, (name, model) in enumerate(models.items()):
         mine = {"fixed_batch": (1, 1), "functions": (1, 2), "lstm_states": (1, 2, 17)}.get(name, batches)
         steps = (3, 7, 5) if name == "lstm_free_length" else (STEPS,)
         answers[name] = list(cases(model, mine, 100 + seed, steps))
+    models["loop_without_end"] = loop_over_values(trips=2**62)
     models["lstm_batch_first"] = lstm_time_major(opset=14, batch_first=True)
     for name, model in models.items():
         (HERE / f"{name}.onnx").write_bytes(model.SerializeToString())

@@ -10,7 +10,7 @@ use super::super::{Refusal, pb};
 use crate::plan::graph::DEEPEST_GRAPH as DEEPEST;
 
 /// The attribute of a loop in a plan that says how many of its operands are captured.
-const CAPTURES: &str = "captures";
+pub(super) const CAPTURES: &str = "captures";
 
 /// The attributes of a node, and the names that its graphs read from around it, graph by graph in the order of the attributes.
 pub(super) fn attributes(

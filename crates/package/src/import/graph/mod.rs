@@ -5,6 +5,7 @@
 //! follow the batch, and on one row with everything free as long as it may be, to see what a row costs at most.
 
 mod body;
+mod dependence;
 mod probe;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,6 +4,7 @@ use lockgate_onnx::{Data, Graph, Kind, Meter, Problem, Source, Tensor};
 
 use super::super::onnx::{Dimension, ElementType, OnnxModel};
 use super::super::{ImportLimits, Refusal, about_graph};
+use super::dependence::work_depends_on_values;
 use super::{Cost, refusal_of};
 use crate::plan::graph::LONGEST_FREE_DIMENSION;
 use crate::{Datatype, TensorSpec};
@@ -39,20 +40,25 @@ pub(super) fn probe(
     let longest = usize::try_from(LONGEST_FREE_DIMENSION).unwrap_or(usize::MAX);
     let prober = Prober { graph: &graph, inputs: &inputs, kinds, free, batch: batch.as_deref(), limits };
 
-    let (one, cost) = match prober.run(Lengths { batch: 1, others: if has_others { longest } else { 1 } }) {
-        Ok(found) => found,
-        Err(Failure::TooLarge(cost)) => return Ok(Probed { outputs: Vec::new(), inputs, cost }),
-        Err(Failure::Refused(refusal)) => return Err(refusal),
-        // What the values of a request decide cannot be learnt from zeros.
-        Err(Failure::Values) => {
-            let cost = Cost { operations: limits.operations_per_row, memory: limits.memory_per_row };
-            let outputs = model.outputs.iter().map(declared).collect::<Result<_, _>>()?;
-            return Ok(Probed { inputs, outputs, cost });
-        }
-    };
+    // What more rows cost is bounded only so that the run ends.
+    let (one, mut cost) =
+        match prober.run(Lengths { batch: 1, others: if has_others { longest } else { 1 } }, 1) {
+            Ok(found) => found,
+            Err(Failure::TooLarge(cost)) => return Ok(Probed { outputs: Vec::new(), inputs, cost }),
+            Err(Failure::Refused(refusal)) => return Err(refusal),
+            // What the values of a request decide cannot be learnt from zeros.
+            Err(Failure::Values) => {
+                let cost = Cost { operations: limits.operations_per_row, memory: limits.memory_per_row };
+                let outputs = model.outputs.iter().map(declared).collect::<Result<_, _>>()?;
+                return Ok(Probed { inputs, outputs, cost });
+            }
+        };
+    if work_depends_on_values(source) {
+        cost.operations = limits.operations_per_row;
+    }
     let mut runs = vec![one];
     for lengths in [Lengths { batch: 2, others: 2 }, Lengths { batch: 3, others: 5 }] {
-        match prober.run(lengths) {
+        match prober.run(lengths, 4) {
             Ok((outputs, _)) => runs.push(outputs),
             Err(Failure::Refused(refusal)) if batch.is_some() => {
                 let message = format!("with {} rows in place of one: {}", lengths.batch, refusal.message);
@@ -109,12 +115,13 @@ struct Prober<'a> {
 }
 
 impl Prober<'_> {
-    fn run(&self, lengths: Lengths) -> Result<(Vec<Tensor>, Cost), Failure> {
+    /// May cost so many times what a row may.
+    fn run(&self, lengths: Lengths, times: u64) -> Result<(Vec<Tensor>, Cost), Failure> {
         let mut last = None;
         for element in [0, 1] {
             let mut meter = Meter::new(
-                self.limits.memory_per_row.saturating_mul(4),
-                self.limits.operations_per_row.saturating_mul(4),
+                self.limits.memory_per_row.saturating_mul(times),
+                self.limits.operations_per_row.saturating_mul(times),
             );
             let tensors: Result<Vec<Tensor>, Problem> = self
                 .inputs
