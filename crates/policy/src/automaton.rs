@@ -1,33 +1,18 @@
 //! Regular expressions as deterministic automata over bytes, which answer in one look-up per byte and need no engine.
 //!
 //! The syntax is read by `regex-syntax`, of which the policy language takes a part (`docs/policy-semantics.md`); the
-//! automaton is made by `regex-automata`, within limits that end a hostile expression early, and then made as small as it
-//! can be, so that equal languages give equal bytes.
+//! automaton is made by `lockgate-automaton`, as small as it can be, so that equal languages give equal bytes.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use regex_automata::dfa::{Automaton as _, StartKind, dense};
-use regex_automata::nfa::thompson;
-use regex_automata::util::alphabet::Unit;
-use regex_automata::{Input, MatchKind};
+use lockgate_automaton::compile::{FOUND, Machine, NEVER, finding};
 use regex_syntax::ast::{self, Ast, parse::ParserBuilder};
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, Look, Repetition};
 
 use crate::bundle::format::MAX_AUTOMATON;
 
-/// The state in which no match can come any more.
-const NEVER: u32 = 0;
-/// The state in which a match has been found.
-const FOUND: u32 = 1;
-/// The number of the first state that is neither.
-const SETTLED: u32 = 2;
-
 /// How deep groups and repetitions may be nested.
 const MAX_NESTING: u32 = 100;
-/// Bytes of the automata on the way: the nondeterministic one, the deterministic one, and what is needed to make that.
-const MAX_NFA: usize = 1 << 20;
-const MAX_DFA: usize = 2 << 20;
-const MAX_DETERMINIZATION: usize = 8 << 20;
+/// What may be made on the way, as [`finding`] counts it.
+const MAX_MADE: usize = 1 << 20;
 
 /// An automaton as a bundle holds it; `bundle::format` says what the data are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,23 +68,7 @@ pub(crate) fn check_pattern(pattern: &str) -> Result<(), String> {
 pub(crate) fn build(pattern: &str) -> Result<Automaton, String> {
     let ast = ParserBuilder::new().nest_limit(MAX_NESTING).build().parse(pattern).map_err(|e| syntax(&e))?;
     let hir = translate(&ast)?;
-    let nfa = thompson::Compiler::new()
-        .configure(
-            thompson::Config::new()
-                .nfa_size_limit(Some(MAX_NFA))
-                .which_captures(thompson::WhichCaptures::None),
-        )
-        .build_from_hir(&hir)
-        .map_err(|_| too_large())?;
-    let config = dense::Config::new()
-        .start_kind(StartKind::Unanchored)
-        .match_kind(MatchKind::LeftmostFirst)
-        .accelerate(false)
-        .minimize(false)
-        .dfa_size_limit(Some(MAX_DFA))
-        .determinize_size_limit(Some(MAX_DETERMINIZATION));
-    let dfa = dense::Builder::new().configure(config).build_from_nfa(&nfa).map_err(|_| too_large())?;
-    encode(&Machine::of(&dfa).ok_or_else(too_large)?.minimized()).ok_or_else(too_large)
+    finding(&hir, MAX_MADE).and_then(|machine| encode(&machine)).ok_or_else(too_large)
 }
 
 fn too_large() -> String {
@@ -229,203 +198,19 @@ fn negated(mut set: ClassUnicode) -> ClassUnicode {
     set
 }
 
-/// An automaton on the way: a row of `columns` states for every state, those of the two settled ones included. The last
-/// column stands for the end of the text.
-struct Machine {
-    start: u32,
-    columns: usize,
-    rows: Vec<u32>,
-    /// The class of each byte.
-    map: Vec<u32>,
-}
-
-impl Machine {
-    /// Reads the reachable part. A match is reported one byte late there; the end of the text counts as a byte.
-    fn of(dfa: &dense::DFA<Vec<u32>>) -> Option<Self> {
-        let classes = dfa.byte_classes();
-        let columns = classes.alphabet_len();
-        let map = (0..=u8::MAX).map(|byte| u32::from(classes.get(byte))).collect();
-        let settled = |state: u32| std::iter::repeat_n(state, columns);
-        let mut rows: Vec<u32> = settled(NEVER).chain(settled(FOUND)).collect();
-        let mut numbers = BTreeMap::new();
-        let mut queue = VecDeque::new();
-        let mut number = |state, queue: &mut VecDeque<_>| {
-            if dfa.is_dead_state(state) {
-                return NEVER;
-            }
-            if dfa.is_match_state(state) {
-                return FOUND;
-            }
-            let next = SETTLED + numbers.len() as u32;
-            *numbers.entry(state).or_insert_with(|| {
-                queue.push_back(state);
-                next
-            })
-        };
-        let start = number(dfa.start_state_forward(&Input::new("")).ok()?, &mut queue);
-        while let Some(state) = queue.pop_front() {
-            for unit in classes.representatives(..) {
-                let next = match unit.as_u8() {
-                    Some(byte) => dfa.next_state(state, byte),
-                    None => dfa.next_eoi_state(state),
-                };
-                // Nothing comes behind the end, so what has not matched there never will.
-                rows.push(match number_of(unit, dfa.is_match_state(next)) {
-                    Some(settled) => settled,
-                    None => number(next, &mut queue),
-                });
-            }
-        }
-        Some(Self { start, columns, rows, map })
-    }
-
-    fn states(&self) -> usize {
-        self.rows.len() / self.columns
-    }
-
-    fn next(&self, state: usize, column: usize) -> u32 {
-        self.rows[state * self.columns + column]
-    }
-
-    /// The automaton with the fewest states and classes that answers the same (Hopcroft 1971), numbered in the order in
-    /// which they are met.
-    fn minimized(&self) -> Self {
-        let part = self.parts();
-        // One state speaks for its part.
-        let mut speaker = vec![0; self.states()];
-        for state in (0..self.states()).rev() {
-            speaker[part[state]] = state;
-        }
-        let mut numbers = BTreeMap::from([(part[NEVER as usize], NEVER), (part[FOUND as usize], FOUND)]);
-        let mut order = vec![NEVER as usize, FOUND as usize];
-        let mut number = |part: usize, order: &mut Vec<usize>| {
-            let next = order.len() as u32;
-            *numbers.entry(part).or_insert_with(|| {
-                order.push(speaker[part]);
-                next
-            })
-        };
-        let start = number(part[self.start as usize], &mut order);
-        let mut rows = Vec::new();
-        let mut at = 0;
-        while at < order.len() {
-            for column in 0..self.columns {
-                rows.push(number(part[self.next(order[at], column) as usize], &mut order));
-            }
-            at += 1;
-        }
-        Self { start, columns: self.columns, rows, map: self.map.clone() }.with_fewest_classes()
-    }
-
-    /// Which states cannot be told apart by any text: the number of each one's part.
-    fn parts(&self) -> Vec<usize> {
-        let (states, columns) = (self.states(), self.columns);
-        let end = columns - 1;
-        // For each column, the states that lead to each state, one behind the other.
-        let mut firsts = vec![0_usize; columns * states + 1];
-        for (at, to) in self.rows.iter().enumerate() {
-            firsts[(at % columns) * states + *to as usize + 1] += 1;
-        }
-        for at in 1..firsts.len() {
-            firsts[at] += firsts[at - 1];
-        }
-        let mut free = firsts.clone();
-        let mut sources = vec![0_u32; self.rows.len()];
-        for (at, to) in self.rows.iter().enumerate() {
-            let slot = &mut free[(at % columns) * states + *to as usize];
-            sources[*slot] = (at / columns) as u32;
-            *slot += 1;
-        }
-
-        let mut parts: Vec<Vec<u32>> = vec![Vec::new(), Vec::new()];
-        let mut part = vec![0; states];
-        for (state, part) in part.iter_mut().enumerate() {
-            *part = usize::from(self.next(state, end) == FOUND);
-            parts[*part].push(state as u32);
-        }
-        let mut waiting = vec![0, 1];
-        let mut is_waiting = vec![true, true];
-        while let Some(splitter) = waiting.pop() {
-            is_waiting[splitter] = false;
-            let members = parts[splitter].clone();
-            for column in 0..end {
-                let mut hit: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-                for member in &members {
-                    let at = column * states + *member as usize;
-                    for source in &sources[firsts[at]..firsts[at + 1]] {
-                        hit.entry(part[*source as usize]).or_default().push(*source);
-                    }
-                }
-                for (old, inside) in hit {
-                    if inside.len() == parts[old].len() {
-                        continue;
-                    }
-                    let new = parts.len();
-                    for state in &inside {
-                        part[*state as usize] = new;
-                    }
-                    parts[old].retain(|state| part[*state as usize] == old);
-                    let smaller = if inside.len() < parts[old].len() { new } else { old };
-                    parts.push(inside);
-                    is_waiting.push(false);
-                    let next = if is_waiting[old] { new } else { smaller };
-                    is_waiting[next] = true;
-                    waiting.push(next);
-                }
-            }
-        }
-        part
-    }
-
-    /// Bytes that no state tells apart share a class.
-    fn with_fewest_classes(self) -> Self {
-        let end = self.columns - 1;
-        let column =
-            |column: usize| (0..self.states()).map(|state| self.next(state, column)).collect::<Vec<u32>>();
-        let mut classes: BTreeMap<Vec<u32>, u32> = BTreeMap::new();
-        let mut kept = Vec::new();
-        let mut renamed = BTreeMap::new();
-        for old in &self.map {
-            renamed.entry(*old).or_insert_with(|| {
-                let next = kept.len() as u32;
-                *classes.entry(column(*old as usize)).or_insert_with(|| {
-                    kept.push(*old as usize);
-                    next
-                })
-            });
-        }
-        let map = self.map.iter().map(|old| renamed[old]).collect();
-        kept.push(end);
-        let rows = (0..self.states()).flat_map(|state| kept.iter().map(move |column| (state, *column)));
-        let rows = rows.map(|(state, column)| self.next(state, column)).collect();
-        Self { start: self.start, columns: kept.len(), rows, map }
-    }
-}
-
-/// Where the end of the text leads.
-fn number_of(unit: Unit, matches: bool) -> Option<u32> {
-    unit.is_eoi().then_some(if matches { FOUND } else { NEVER })
-}
-
 /// The automaton's data, unless they are too many.
 fn encode(machine: &Machine) -> Option<Automaton> {
-    let (states, classes) = (machine.states(), machine.columns - 1);
-    let mut data = Vec::new();
-    for class in &machine.map {
-        data.push(u8::try_from(*class).ok()?);
-    }
-    data.extend((0..states).map(|state| u8::from(machine.next(state, classes) == FOUND)));
+    let mut data = machine.map().to_vec();
+    data.extend_from_slice(machine.marks());
     data.resize(data.len().next_multiple_of(2), 0);
-    for row in machine.rows.chunks_exact(machine.columns) {
-        for to in row.iter().take(classes) {
-            data.extend_from_slice(&u16::try_from(*to).ok()?.to_le_bytes());
-        }
+    for to in machine.rows() {
+        data.extend_from_slice(&u16::try_from(*to).ok()?.to_le_bytes());
     }
     let fits = u32::try_from(data.len()).is_ok_and(|len| len <= MAX_AUTOMATON);
     fits.then_some(Automaton {
-        start: machine.start,
-        states: u32::try_from(states).ok()?,
-        classes: u32::try_from(classes).ok()?,
+        start: machine.start(),
+        states: u32::try_from(machine.states()).ok()?,
+        classes: u32::try_from(machine.classes()).ok()?,
         data,
     })
 }
