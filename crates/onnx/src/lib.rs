@@ -8,6 +8,7 @@
 //! nothing is fused. What one request may take is bounded by a [`Meter`].
 
 pub mod attribute;
+pub mod expressions;
 pub mod graph;
 pub mod meter;
 pub mod operator;

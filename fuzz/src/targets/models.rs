@@ -14,6 +14,8 @@ fn limits() -> ImportLimits {
         nodes: 2_000,
         folded_bytes: 1 << 22,
         folded_operations: 1 << 22,
+        automaton_bytes: 1 << 15,
+        automata_bytes: 1 << 18,
         operations_per_row: 1 << 20,
         memory_per_row: 1 << 22,
     }

@@ -106,13 +106,15 @@ fn parts<'t>(text: &'t str, delimiter: &str, most: usize) -> Vec<&'t str> {
 
 /// Whether an expression matches a text from its beginning to its end.
 fn full_match(build: &Build<'_>) -> Result<Kernel, Problem> {
-    let automaton = regex::Automaton::new("pattern", build.attributes.text_or("pattern", "")?)?;
+    // What it says is in the automaton.
+    build.attributes.text("pattern")?;
+    let automaton = regex::automaton(build)?;
     Ok(Box::new(move |operands, meter| {
         let x = required(operands, 0)?;
         meter.room(x.shape(), size_of::<bool>())?;
         let mut found = Vec::with_capacity(x.len());
         for text in x.elements::<String>()? {
-            found.push(automaton.longest(text, 0, meter)? == Some(text.len()));
+            found.push(regex::longest(&automaton, text, 0, meter)? == Some(text.len()));
         }
         Ok(vec![Tensor::of(x.shape(), found)?])
     }))

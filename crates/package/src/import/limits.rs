@@ -15,6 +15,10 @@ pub struct ImportLimits {
     pub folded_bytes: u64,
     /// Operations of computing them.
     pub folded_operations: u64,
+    /// Bytes of the automaton of one expression. What it takes to make one follows from this: at most eight times as many.
+    pub automaton_bytes: usize,
+    /// Bytes of the automata of all expressions.
+    pub automata_bytes: u64,
     /// Multiplications, comparisons and the like per row.
     pub operations_per_row: u64,
     /// Bytes of working memory per row.
@@ -29,6 +33,8 @@ impl Default for ImportLimits {
             nodes: 100_000,
             folded_bytes: 512 * 1024 * 1024,
             folded_operations: 1 << 34,
+            automaton_bytes: 1024 * 1024,
+            automata_bytes: 16 * 1024 * 1024,
             operations_per_row: 10_000_000_000,
             memory_per_row: 256 * 1024 * 1024,
         }
@@ -37,12 +43,14 @@ impl Default for ImportLimits {
 
 impl ImportLimits {
     /// The names of the limits.
-    pub const NAMES: [&'static str; 7] = [
+    pub const NAMES: [&'static str; 9] = [
         "file_bytes",
         "decoded_bytes",
         "nodes",
         "folded_bytes",
         "folded_operations",
+        "automaton_bytes",
+        "automata_bytes",
         "operations_per_row",
         "memory_per_row",
     ];
@@ -56,6 +64,8 @@ impl ImportLimits {
             "nodes" => self.nodes = length,
             "folded_bytes" => self.folded_bytes = limit,
             "folded_operations" => self.folded_operations = limit,
+            "automaton_bytes" => self.automaton_bytes = length,
+            "automata_bytes" => self.automata_bytes = limit,
             "operations_per_row" => self.operations_per_row = limit,
             "memory_per_row" => self.memory_per_row = limit,
             _ => return false,
@@ -72,6 +82,8 @@ impl ImportLimits {
             "nodes" => number(self.nodes),
             "folded_bytes" => self.folded_bytes,
             "folded_operations" => self.folded_operations,
+            "automaton_bytes" => number(self.automaton_bytes),
+            "automata_bytes" => self.automata_bytes,
             "operations_per_row" => self.operations_per_row,
             "memory_per_row" => self.memory_per_row,
             _ => return None,

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Datatype, Envelope, EnvelopeBuilder, SectionRange, Signature, TensorSpec};
 
-/// The newest version of the graph plan that this crate writes and reads: major, minor.
-pub const GRAPH_PLAN_VERSION: (u16, u16) = (2, 0);
+/// The version of the graph plan that this crate writes: major, minor. From 3.0 on, the nodes that have regular expressions hold their automata.
+pub const GRAPH_PLAN_VERSION: (u16, u16) = (3, 0);
+
+/// The oldest major version that this crate reads. What a node of an older plan lacks it is refused for itself.
+const OLDEST_MAJOR: u16 = 2;
 
 /// The longest a free dimension other than the batch may be in a request. Bounds of work and memory per row count with it.
 pub const LONGEST_FREE_DIMENSION: u64 = 1024;
@@ -26,9 +29,9 @@ const PLAN_SECTION: &str = "plan";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphPlanError {
-    /// A plan of another major version.
+    /// A plan of a major version that is too old or too new.
     #[error(
-        "the graph plan has version {}.{}, this program reads versions {}.x; package the model again, or use a newer Lockgate",
+        "the graph plan has version {}.{}, this program reads versions {OLDEST_MAJOR}.0 to {}.x; package the model again, or use a newer Lockgate",
         found.0, found.1, GRAPH_PLAN_VERSION.0
     )]
     OtherVersion {
@@ -104,7 +107,7 @@ impl GraphPlan {
         let bytes = envelope.bytes_of(section);
         let unreadable = |error: rmp_serde::decode::Error| malformed(format!("it cannot be read: {error}"));
         let Version { version } = nested(bytes).map_err(unreadable)?;
-        if version.0 != GRAPH_PLAN_VERSION.0 {
+        if !(OLDEST_MAJOR..=GRAPH_PLAN_VERSION.0).contains(&version.0) {
             return Err(GraphPlanError::OtherVersion { found: version });
         }
         let mut plan: Self = nested(bytes).map_err(unreadable)?;

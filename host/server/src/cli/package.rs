@@ -39,7 +39,8 @@ pub(crate) struct PackageArgs {
     #[arg(long, value_name = "SEMVER")]
     version: Option<String>,
     /// A limit on the size of the model that is to be another than usual, such as nodes=200000; may be repeated. An error about a limit says
-    /// its name; they are file_bytes, decoded_bytes, nodes, folded_bytes, folded_operations, operations_per_row and memory_per_row.
+    /// its name; they are file_bytes, decoded_bytes, nodes, folded_bytes, folded_operations, automaton_bytes, automata_bytes, operations_per_row
+    /// and memory_per_row.
     #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = limit)]
     limits: Vec<(String, u64)>,
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::expressions::{self, AUTOMATA};
 use crate::{Attribute, Meter, Node, Tensor};
 
+/// Runs a node with its expressions compiled.
 fn run(
     domain: &str,
     operator: &str,
@@ -14,7 +16,19 @@ fn run(
         attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let (domain, operator) = (domain.to_owned(), operator.to_owned());
     let opset = if domain == "ai.onnx" { 20 } else { 1 };
-    let node = Node { domain, operator, opset, attributes, inputs: vec![None], ..Node::default() };
+    let mut node = Node { domain, operator, opset, attributes, inputs: vec![None], ..Node::default() };
+    let mut automata = Vec::new();
+    for expression in expressions::of(&node) {
+        let tables = expressions::compile(expression.pattern, 1 << 20).map_err(|error| error.to_string())?;
+        automata.extend(tables);
+    }
+    if !automata.is_empty() {
+        node.attributes.insert(AUTOMATA.to_owned(), Attribute::Tensor(Tensor::vector(automata)));
+    }
+    run_node(&node, x)
+}
+
+fn run_node(node: &Node, x: &Tensor) -> Result<Vec<Tensor>, String> {
     let kernel = node.kernel(&[None], &[]).map_err(|problem| problem.to_string())?;
     kernel(&[Some(x)], &mut Meter::new(1 << 20, 1 << 24)).map_err(|problem| problem.to_string())
 }
@@ -79,6 +93,46 @@ fn tokens_are_the_leftmost_and_longest() {
     assert!(
         tokens(vec![separators(&["x*"])], &texts(&["a"])).unwrap_err().contains("matches the empty text")
     );
+}
+
+#[test]
+fn automata_are_those_of_the_expressions() {
+    let tables = |pattern: &str| expressions::compile(pattern, 1 << 20).unwrap();
+    let check = |attributes: Vec<(&str, Attribute)>, automata: Option<Attribute>, want: &str| {
+        let mut node = Node {
+            domain: "com.microsoft".to_owned(),
+            operator: "Tokenizer".to_owned(),
+            opset: 1,
+            inputs: vec![None],
+            ..Node::default()
+        };
+        node.attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        node.attributes.extend(automata.map(|automata| (AUTOMATA.to_owned(), automata)));
+        let problem = run_node(&node, &texts(&["a b"])).unwrap_err();
+        assert!(problem.contains(want), "{problem}");
+    };
+    let bytes = |bytes: Vec<u8>| Some(Attribute::Tensor(Tensor::vector(bytes)));
+    let separators = |all: &[&str]| {
+        vec![("separators", Attribute::Texts(all.iter().map(|&one| one.to_owned()).collect()))]
+    };
+    let two = separators(&["a", "b"]);
+    check(two.clone(), None, "the automaton of its expression is missing");
+    check(two.clone(), bytes(tables("a")), "automaton 1 is damaged: 264 bytes are needed, 0 are there");
+    let both = [tables("a"), tables("b"), vec![0]].concat();
+    check(two.clone(), bytes(both), "1 bytes stand behind the last automaton");
+    check(two.clone(), Some(Attribute::Int(1)), "expected a tensor");
+    let floats = Some(Attribute::Tensor(Tensor::vector(vec![1.0_f32])));
+    check(two, floats, "expected elements of the kind");
+    // A search for nothing would get nowhere, wherever nothing is found.
+    for pattern in ["x*", r"\b", "(?m)$"] {
+        check(separators(&[pattern]), bytes(tables(pattern)), "matches the empty text");
+    }
+    check(
+        vec![("tokenexp", text("a"))],
+        bytes(vec![0; 300]),
+        "automaton 0 is damaged: the number of states is 0",
+    );
+    check(separators(&[""]), bytes(tables("a")), "this attribute is not supported");
 }
 
 /// A text that an expression cannot match is searched from each of its characters.

@@ -1,6 +1,8 @@
 //! `Tokenizer` of com.microsoft: texts cut into tokens.
 
-use super::regex::Automaton;
+use lockgate_automaton::Automaton;
+
+use super::regex::{automata, automaton, leftmost_longest};
 use super::texts_room;
 use crate::operator::required;
 use crate::{Build, Kernel, Meter, Problem, Tensor};
@@ -33,23 +35,16 @@ pub(super) fn tokenizer(build: &Build<'_>) -> Result<Kernel, Problem> {
     let cut = match (a.texts("separators")?.unwrap_or_default(), a.text("tokenexp")?) {
         ([only], None) if only.is_empty() => Cut::Characters,
         (separators, None) if !separators.is_empty() => {
-            let automata = separators.iter().map(|pattern| {
-                let automaton = Automaton::new("separators", pattern)?;
-                let mut meter = Meter::new(u64::MAX, u64::MAX);
-                match automaton.longest("", 0, &mut meter)? {
-                    None => Ok(automaton),
-                    Some(_) => Err(Problem::attribute(
-                        "separators",
-                        format!("`{pattern}` matches the empty text"),
-                        "write `+` instead of `*`",
-                    )),
-                }
-            });
-            Cut::Separators(automata.collect::<Result<_, Problem>>()?)
+            let automata = automata(build, separators.len())?;
+            // Between two such matches a search would get nowhere.
+            let empty = separators.iter().zip(&automata).find(|(_, automaton)| automaton.matches_nothing());
+            if let Some((pattern, _)) = empty {
+                let message = format!("`{pattern}` matches the empty text");
+                return Err(Problem::attribute("separators", message, "write `+` instead of `*`"));
+            }
+            Cut::Separators(automata)
         }
-        ([], Some(pattern)) if !pattern.is_empty() => {
-            Cut::Tokens(Box::new(Automaton::new("tokenexp", pattern)?))
-        }
+        ([], Some(pattern)) if !pattern.is_empty() => Cut::Tokens(Box::new(automaton(build)?)),
         _ => {
             let message = "expected separators or an expression for tokens";
             return Err(Problem::attribute("separators", message, EXPORT_AGAIN));
@@ -110,7 +105,7 @@ impl Cut {
                 for automaton in automata {
                     for part in std::mem::take(&mut parts) {
                         let mut start = 0;
-                        while let Some((begin, end)) = automaton.leftmost_longest(part, start, meter)? {
+                        while let Some((begin, end)) = leftmost_longest(automaton, part, start, meter)? {
                             parts.extend(part.get(start..begin).filter(|token| long_enough(token)));
                             start = end;
                         }
@@ -121,7 +116,7 @@ impl Cut {
             }
             Self::Tokens(automaton) => {
                 let mut start = 0;
-                while let Some((begin, end)) = automaton.leftmost_longest(text, start, meter)? {
+                while let Some((begin, end)) = leftmost_longest(automaton, text, start, meter)? {
                     let token = text.get(begin..end).unwrap_or_default();
                     if long_enough(token) {
                         tokens.push(token);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockgate_onnx::expressions::AUTOMATA;
 use lockgate_onnx::{Attribute, Node, Source, Tensor};
 
 use super::super::onnx::{self, OnnxModel};
@@ -12,6 +13,9 @@ use crate::plan::graph::DEEPEST_GRAPH as DEEPEST;
 /// The attribute of a loop in a plan that says how many of its operands are captured.
 pub(super) const CAPTURES: &str = "captures";
 
+/// The plan's own attributes, which say what a file leaves to be found out. A file that has one is not believed.
+const OWN: [&str; 2] = [AUTOMATA, CAPTURES];
+
 /// The attributes of a node, and the names that its graphs read from around it, graph by graph in the order of the attributes.
 pub(super) fn attributes(
     node: &onnx::Node,
@@ -20,10 +24,9 @@ pub(super) fn attributes(
 ) -> Result<(BTreeMap<String, Attribute>, Vec<String>), Refusal> {
     let mut captured = Vec::new();
     let mut all = BTreeMap::new();
-    // The plan's own, which says what a file leaves to be found out.
-    if node.attributes.contains_key(CAPTURES) {
+    if let Some(own) = own(node) {
         let refusal = node.refusal("this attribute is not supported", "export the model again");
-        return Err(Refusal { attribute: Some(CAPTURES.to_owned()), ..refusal });
+        return Err(Refusal { attribute: Some(own.to_owned()), ..refusal });
     }
     for (name, attribute) in &node.attributes {
         let value = value(attribute, model, arrays, &mut captured, 0).map_err(|problem| Refusal {
@@ -34,6 +37,11 @@ pub(super) fn attributes(
     }
     say_captured(&node.operator, captured.len(), &mut all);
     Ok((all, captured))
+}
+
+/// An attribute that a node of a file must not have.
+fn own(node: &onnx::Node) -> Option<&'static str> {
+    OWN.into_iter().find(|name| node.attributes.contains_key(*name))
 }
 
 /// The names that the graphs of a node read from around it.
@@ -199,6 +207,12 @@ fn body(
             let value = place(&mut ids, node.output(0).unwrap_or_default())?;
             add_constant(&mut source, arrays, found, value);
             continue;
+        }
+        if let Some(own) = own(&node) {
+            return Err(format!(
+                "node `{}` ({}): the attribute `{own}` is not supported",
+                node.name, node.operator
+            ));
         }
         let mut more = Vec::new();
         let mut attributes = BTreeMap::new();

@@ -4,6 +4,7 @@
 //! the engine runs. What a request's shapes lead to is learnt by running the plan: on one row and on two, to see which dimensions
 //! follow the batch, and on one row with everything free as long as it may be, to see what a row costs at most.
 
+mod automata;
 mod body;
 mod dependence;
 mod probe;
@@ -17,6 +18,8 @@ use super::onnx::{self, Dimension, ElementType, OnnxModel};
 use super::operators::{NEWEST_OPSETS, newer_opset};
 use super::tabular::Label;
 use super::{ImportLimits, Refusal, about_graph};
+use automata::Automata;
+
 use crate::TensorSpec;
 use crate::plan::graph::{Array, GraphPlan};
 
@@ -69,6 +72,7 @@ struct Builder {
     nodes: Vec<Node>,
     next: u32,
     classes: Vec<Label>,
+    automata: Automata,
     /// Bytes and operations of the constants that were computed ahead: a small file must not ask for all memory.
     folded: (u64, u64),
 }
@@ -287,8 +291,10 @@ impl Builder {
             })
             .collect();
         made.inputs = operands.iter().map(|operand| operand.map(|_| 0)).collect();
-        let kernel =
-            made.kernel(&tensors, &self.arrays).map_err(|problem| vec![refusal(node, &problem.problem)])?;
+        let refused = self.automata.add(node, &mut made, limits);
+        let kernel = made.kernel(&tensors, &self.arrays).map_err(|problem| {
+            if refused.is_empty() { vec![refusal(node, &problem.problem)] } else { refused }
+        })?;
         let is_constant = operands.iter().all(|operand| !matches!(operand, Some(Value::Computed(_))));
         if is_constant && !has_body && !operator::is_random(&node.domain, &node.operator) {
             let left = (

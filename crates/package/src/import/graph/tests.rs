@@ -6,6 +6,8 @@ use super::{ImportedGraph, import_graph};
 use crate::import::Refusal;
 use prost::Message as _;
 
+mod automata;
+
 fn int(name: &str, value: i64) -> pb::AttributeProto {
     let int = pb::attribute_proto::AttributeType::Int.into();
     pb::AttributeProto { name: name.to_owned(), r#type: int, i: value, ..Default::default() }
