@@ -129,6 +129,11 @@ fn model() {
     check(14);
 }
 
+#[test]
+fn automaton() {
+    check(15);
+}
+
 /// Seeds for libFuzzer, into `target/tmp/seeds`.
 #[test]
 #[ignore = "writes files for cargo-fuzz"]

@@ -1,5 +1,6 @@
 //! Functions that take any bytes. They must not panic, loop or allocate without bound; what else must hold is asserted.
 
+mod automata;
 mod hashes;
 mod models;
 mod texts;
@@ -16,6 +17,7 @@ use lockgate_policy::{
     lint, parse, unit_lists, verify_source, write_source,
 };
 
+pub use automata::{automaton, changed_automaton};
 pub use models::{model, onnx};
 pub use texts::{bucket, cases, format, import, keys, matches, semver};
 
@@ -37,7 +39,7 @@ pub struct Target {
 pub type Change = fn(wire::Below<'_>, &[u8], &[u8]) -> Option<Vec<u8>>;
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "policy_source", run: policy_source, seeds: policy_seeds, words: WORDS, change: None },
     Target { name: "bundle", run: bundle, seeds: bundle_seeds, words: &[], change: None },
     Target { name: "unit_list", run: unit_list, seeds: unit_list_seeds, words: &[], change: None },
@@ -70,6 +72,13 @@ pub const TARGETS: [Target; 15] = [
         seeds: models::model_seeds,
         words: &[],
         change: Some(wire::changed_package),
+    },
+    Target {
+        name: "automaton",
+        run: automaton,
+        seeds: automata::automaton_seeds,
+        words: &[],
+        change: Some(changed_automaton),
     },
 ];
 

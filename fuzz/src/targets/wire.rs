@@ -469,6 +469,10 @@ fn change_tree(below: Below<'_>, tree: &mut Value, graft: Option<&Value>) {
         (_, Value::F32(value)) => *value = [0.0, f32::NAN, f32::INFINITY, -1.0, 1e38][below(5)],
         (_, Value::F64(value)) => *value = [0.0, f64::NAN, f64::INFINITY, -1.0, 1e300][below(5)],
         (_, Value::String(value)) => *value = TEXTS[below(TEXTS.len())].into(),
+        (2 | 3, Value::Binary(bytes)) if !bytes.is_empty() => {
+            let at = below(bytes.len());
+            bytes[at] = below(12) as u8;
+        }
         (_, Value::Binary(bytes)) => bytes.truncate(below(bytes.len() + 1)),
         (2 | 3, Value::Array(all)) if !all.is_empty() => drop(all.remove(below(all.len()))),
         (4, Value::Array(all)) if !all.is_empty() => {
