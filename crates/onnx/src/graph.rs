@@ -51,6 +51,10 @@ pub struct NodeProblem {
     pub node: String,
     /// Its operator.
     pub operator: String,
+    /// The operator's domain.
+    pub domain: String,
+    /// The version of the operator set.
+    pub opset: i64,
     /// What is wrong.
     pub problem: Problem,
 }
@@ -67,6 +71,8 @@ pub struct Graph {
 struct Step {
     name: String,
     operator: String,
+    domain: String,
+    opset: i64,
     kernel: Kernel,
     inputs: Vec<Option<usize>>,
     outputs: Vec<Option<usize>>,
@@ -81,6 +87,18 @@ impl std::fmt::Debug for Graph {
     }
 }
 
+impl Step {
+    fn problem(&self, problem: Problem) -> NodeProblem {
+        NodeProblem {
+            node: self.name.clone(),
+            operator: self.operator.clone(),
+            domain: self.domain.clone(),
+            opset: self.opset,
+            problem,
+        }
+    }
+}
+
 fn place(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -88,7 +106,13 @@ fn place(value: u32) -> usize {
 impl Node {
     /// What is wrong with it.
     pub fn problem(&self, problem: Problem) -> NodeProblem {
-        NodeProblem { node: self.name.clone(), operator: self.operator.clone(), problem }
+        NodeProblem {
+            node: self.name.clone(),
+            operator: self.operator.clone(),
+            domain: self.domain.clone(),
+            opset: self.opset,
+            problem,
+        }
     }
 
     /// Makes it ready to run. `constants` are the operands that are the same in every run, `arrays` what graphs inside of it refer to.
@@ -183,7 +207,8 @@ impl Graph {
                 }
             }
             let (name, operator) = (node.name.clone(), node.operator.clone());
-            steps.push(Step { name, operator, kernel, inputs, outputs, last: Vec::new() });
+            let (domain, opset) = (node.domain.clone(), node.opset);
+            steps.push(Step { name, operator, domain, opset, kernel, inputs, outputs, last: Vec::new() });
         }
         let outputs: Vec<usize> = source.outputs.iter().map(|value| place(*value)).collect();
         let missing = |value: &&usize| **value >= given && !known.contains_key(*value);
@@ -225,8 +250,7 @@ impl Graph {
             *place = Some(input);
         }
         for step in &self.steps {
-            let failed =
-                |problem| NodeProblem { node: step.name.clone(), operator: step.operator.clone(), problem };
+            let failed = |problem| step.problem(problem);
             let operands: Vec<Option<&Tensor>> =
                 step.inputs.iter().map(|value| values.get((*value)?)?.as_ref()).collect();
             let results = (step.kernel)(&operands, meter).map_err(failed)?;

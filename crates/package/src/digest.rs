@@ -16,7 +16,14 @@ pub struct ParseDigestError(String);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self::of_all([bytes])
+    }
+
+    /// The digest of bytes that lie in several places, one part behind the other.
+    pub fn of_all<'b>(parts: impl IntoIterator<Item = &'b [u8]>) -> Self {
+        let mut all = Sha256::new();
+        parts.into_iter().for_each(|part| all.update(part));
+        Self(all.finalize().into())
     }
 
     /// The first 12 hexadecimal digits, for people.

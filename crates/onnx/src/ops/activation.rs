@@ -16,7 +16,14 @@ const OLD: &[&str] = &["consumed_inputs"];
 pub(super) const TABLE: &[Operator] = &[
     ai("Abs", 1, OLD, |build| exact(build, Float::abs, Float::abs, i64::wrapping_abs, |x| x)),
     ai("Acos", 7, &[], |build| curve(build, libm::acosf, libm::acos)),
-    ai("Acosh", 9, &[], |build| curve(build, libm::acoshf, libm::acosh)),
+    // The library answers below 1, too.
+    ai("Acosh", 9, &[], |build| {
+        curve(
+            build,
+            |x| if x < 1.0 { f32::NAN } else { libm::acoshf(x) },
+            |x| if x < 1.0 { f64::NAN } else { libm::acosh(x) },
+        )
+    }),
     ai("Asin", 7, &[], |build| curve(build, libm::asinf, libm::asin)),
     ai("Asinh", 9, &[], |build| curve(build, libm::asinhf, libm::asinh)),
     ai("Atan", 7, &[], |build| curve(build, libm::atanf, libm::atan)),

@@ -198,21 +198,14 @@ fn position(build: &Build<'_>, greatest: bool) -> Result<Kernel, Problem> {
     }))
 }
 
-/// Where the greatest or the smallest element stands, the first or the last of equal ones. NaN goes before all numbers, as in NumPy.
+/// Where the greatest or the smallest element stands, the first or the last of equal ones. NaN is better than nothing and worse than
+/// nothing: in front it stays, later it is passed over. So does onnxruntime, and the tabular engine.
 pub(super) fn extreme<T: Copy + PartialOrd>(line: &[T], greatest: bool, last: bool) -> usize {
     let mut elements = line.iter().copied().enumerate();
     let Some(mut best) = elements.next() else { return 0 };
     for (at, element) in elements {
-        let (best_is_nan, is_nan) =
-            (best.1.partial_cmp(&best.1).is_none(), element.partial_cmp(&element).is_none());
-        let better = match (best_is_nan, is_nan) {
-            (true, true) => last,
-            (true, false) => false,
-            (false, true) => true,
-            (false, false) if greatest => element > best.1 || last && element == best.1,
-            (false, false) => element < best.1 || last && element == best.1,
-        };
-        if better {
+        let better = if greatest { element > best.1 } else { element < best.1 };
+        if better || last && element == best.1 {
             best = (at, element);
         }
     }
@@ -352,8 +345,13 @@ pub(super) mod tests {
         let x = Tensor::vector(all);
         check("ReduceMax", 13, &[keep(0)], &[&x], &Tensor::scalar(f32::NAN));
         check("ReduceMin", 13, &[keep(0)], &[&x], &Tensor::scalar(f32::NAN));
-        check("ArgMax", 13, &[keep(0)], &[&x], &Tensor::scalar(11_i64));
-        check("ArgMin", 13, &[keep(0)], &[&x], &Tensor::scalar(11_i64));
+        check("ArgMax", 13, &[keep(0)], &[&x], &Tensor::scalar(19_i64));
+        check("ArgMin", 13, &[keep(0)], &[&x], &Tensor::scalar(0_i64));
+        let last = ("select_last_index", Attribute::Int(1));
+        check("ArgMin", 13, &[keep(0), last], &[&x], &Tensor::scalar(18_i64));
+        let x = Tensor::vector(vec![f32::NAN, 1.0, 2.0]);
+        check("ArgMax", 13, &[keep(0)], &[&x], &Tensor::scalar(0_i64));
+        check("ArgMin", 13, &[keep(0)], &[&x], &Tensor::scalar(0_i64));
     }
 
     #[test]

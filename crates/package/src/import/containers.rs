@@ -4,6 +4,7 @@
 //! there. A `CastMap` reads a tensor with a column for each key. A sequence that a `SequenceConstruct` makes for the graph's output is
 //! several outputs, `<output>.0`, `<output>.1` and so on.
 
+use super::functions::without_version;
 use super::onnx::domain_name;
 use super::pb;
 use super::pb::type_proto::{Tensor, Value};
@@ -35,7 +36,7 @@ fn map(graph: &mut pb::GraphProto, index: usize) -> Option<Vec<String>> {
     let Some(Value::MapType(map)) = input.r#type.as_ref()?.value.as_ref() else { return None };
     let element = map.value_type.as_ref()?.tensor_type.as_ref()?.elem_type;
     let mut readers = graph.node.iter_mut().filter(|node| node.input.contains(&input.name));
-    let reader = readers.next().filter(|node| domain_name(&node.domain) == "ai.onnx.ml")?;
+    let reader = readers.next().filter(|node| without_version(domain_name(&node.domain)) == "ai.onnx.ml")?;
     if readers.next().is_some() {
         return None;
     }
@@ -113,7 +114,7 @@ fn sequences(graph: &mut pb::GraphProto) {
         let is_read = graph.node.iter().any(|node| node.input.contains(&output.name));
         let maker = graph.node.iter().position(|node| {
             node.op_type == "SequenceConstruct"
-                && domain_name(&node.domain) == "ai.onnx"
+                && without_version(domain_name(&node.domain)) == "ai.onnx"
                 && node.attribute.is_empty()
                 && node.output.first() == Some(&output.name)
         });

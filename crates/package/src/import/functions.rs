@@ -5,16 +5,23 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 
 use super::onnx::domain_name;
-use super::{ImportError, ImportLimits, Refusal, pb};
+use super::{ImportError, ImportLimits, pb};
 
 /// How deep functions may call each other.
 const DEEPEST: usize = 64;
 
+/// Stands between a domain and its version in the nodes of functions that use another version than the model.
+const VERSION: char = '@';
+
+/// A domain without a version.
+pub(super) fn without_version(domain: &str) -> &str {
+    domain.split_once(VERSION).map_or(domain, |(domain, _)| domain)
+}
+
 /// Replaces every call of a function by the function's nodes, in graphs inside of nodes too.
 ///
 /// # Errors
-/// Functions that call each other in a circle or become more nodes than the limit; calls that do not fit; bodies that use another version of an
-/// operator set than the model.
+/// Functions that call each other in a circle or become more nodes than the limit; calls that do not fit.
 pub(super) fn inline(model: &mut pb::ModelProto, limits: &ImportLimits) -> Result<(), ImportError> {
     let functions = std::mem::take(&mut model.functions);
     if functions.is_empty() {
@@ -82,7 +89,7 @@ impl Inliner<'_> {
         node: &pb::NodeProto,
         function: &pb::FunctionProto,
     ) -> Result<Vec<pb::NodeProto>, ImportError> {
-        self.versions(function)?;
+        let others = self.versions(function);
         self.calls += 1;
         self.bytes = self.bytes.saturating_add(function.encoded_len());
         let what = "the length of all functions that are called";
@@ -127,36 +134,44 @@ impl Inliner<'_> {
         for node in &mut nodes {
             scope.node(node);
         }
+        self.set_versions(&mut nodes, &others);
         nodes.extend(passed_through);
         Ok(nodes)
     }
 
-    /// The operator sets of a function's body must be those of the model.
-    fn versions(&mut self, function: &pb::FunctionProto) -> Result<(), ImportError> {
+    /// Adds the operator sets of a function's body to the model's. Returns the versions that differ from the model's.
+    fn versions(&mut self, function: &pb::FunctionProto) -> BTreeMap<String, String> {
+        let mut others = BTreeMap::new();
         for set in &function.opset_import {
             let domain = domain_name(&set.domain);
-            let used = function.node.iter().any(|node| {
-                let key = (domain_name(&node.domain), node.op_type.as_str(), node.overload.as_str());
-                domain_name(&node.domain) == domain && !self.table.contains_key(&key)
-            });
-            let have = self.opsets.iter().find(|have| domain_name(&have.domain) == domain);
-            match have {
+            match self.opsets.iter().find(|have| domain_name(&have.domain) == domain) {
                 None => self.opsets.push(set.clone()),
-                Some(have) if have.version != set.version && used => {
-                    let message = format!(
-                        "function `{}` uses {domain} opset {}, the model opset {}",
-                        function.name(),
-                        set.version,
-                        have.version
-                    );
-                    let hint = "inline it before packaging: onnx.inliner.inline_local_functions";
-                    let refusal = Refusal { message, hint: hint.to_owned(), ..Refusal::default() };
-                    return Err(ImportError::Unsupported { refusals: vec![refusal] });
+                Some(have) if have.version != set.version => {
+                    let versioned = format!("{domain}{VERSION}{}", set.version);
+                    if !self.opsets.iter().any(|have| have.domain == versioned) {
+                        self.opsets
+                            .push(pb::OperatorSetIdProto { domain: versioned.clone(), version: set.version });
+                    }
+                    others.insert(domain.to_owned(), versioned);
                 }
                 Some(_) => {}
             }
         }
-        Ok(())
+        others
+    }
+
+    /// Writes the versions that a function's nodes are of into their domains.
+    fn set_versions(&self, nodes: &mut [pb::NodeProto], others: &BTreeMap<String, String>) {
+        for node in nodes {
+            let domain = domain_name(&node.domain);
+            let is_call = self.table.contains_key(&(domain, node.op_type.as_str(), node.overload.as_str()));
+            if let Some(versioned) = others.get(domain).filter(|_| !is_call) {
+                node.domain.clone_from(versioned);
+            }
+            for graph in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
+                self.set_versions(&mut graph.node, others);
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod background;
 mod beside;
 mod containers;
 mod error;
+mod external;
 mod functions;
 pub mod graph;
 mod limits;
@@ -28,10 +29,13 @@ pub use answer::{AnswerSource, CalibrationMethod, CalibrationSource, LabelKind};
 pub use background::{BackgroundSource, MOST_BACKGROUND};
 pub use beside::Beside;
 pub use error::{ImportError, ManifestProblem, Refusal};
+pub use external::data_files;
 pub use limits::ImportLimits;
 pub use mock::{MockOutput, MockSource, MockValue, mock};
 pub use scaler::{Numbers, Scaler, ScalerKind, ScalerNumbers, ScalerSource};
 pub use source::{FeatureSource, ManifestSource, Scalar};
+
+use std::collections::BTreeMap;
 
 use crate::{Digest, Engine, Feature, Manifest, Package, Signature};
 
@@ -50,6 +54,8 @@ pub struct ImportOptions {
     pub version: Option<String>,
     /// How large a model may be.
     pub limits: ImportLimits,
+    /// Files that the model keeps data in, under the names of [`data_files`].
+    pub files: BTreeMap<String, Vec<u8>>,
 }
 
 /// Makes a package from an ONNX file and what people say about it. Equal input gives equal bytes.
@@ -58,7 +64,7 @@ pub struct ImportOptions {
 /// See [`ImportError`].
 pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> Result<Vec<u8>, ImportError> {
     let limits = &options.limits;
-    let mut model = OnnxModel::parse(onnx, limits)?;
+    let mut model = OnnxModel::parse_with(onnx, &options.files, limits)?;
     let mut problems = source.problems();
     let (name, version) = identity(source, options, &mut problems);
     let scaler =
@@ -116,7 +122,7 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
         metrics: source.metrics.clone(),
         accepts_missing: source.accepts_missing.unwrap_or(imported.accepts_missing()),
         engine: imported.engine(),
-        source_digest: Digest::of(onnx),
+        source_digest: Digest::of_all(std::iter::once(onnx).chain(options.files.values().map(Vec::as_slice))),
         producer: model.producer,
         operations_per_row,
         memory_per_row,
@@ -360,6 +366,11 @@ fn more_helpful(model: &OnnxModel, tabular: Vec<Refusal>, graph: Vec<Refusal>) -
     };
     let refused_there = |refusal: &Refusal| graph.iter().any(|other| other.node == refusal.node);
     if tabular.iter().any(|refusal| only_in_graph(refusal) && refused_there(refusal)) {
+        return graph;
+    }
+    // What the graph engine runs is no reason.
+    let tabular: Vec<Refusal> = tabular.into_iter().filter(|refusal| !only_in_graph(refusal)).collect();
+    if tabular.is_empty() {
         return graph;
     }
     let is_tabular = model.nodes.iter().any(|node| node.domain == "ai.onnx.ml");

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockgate_onnx::{Element, Kind, Tensor};
 use prost::Message as _;
 
-use super::{ImportError, ImportLimits, Refusal, containers, functions, pb};
+use super::external::{is_external, location};
+use super::functions::without_version;
+use super::{ImportError, ImportLimits, Refusal, containers, external, functions, pb};
 
 /// A checked ONNX model.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,20 +98,39 @@ impl OnnxModel {
     ///
     /// # Errors
     /// Bytes that are no ONNX model, end early, contradict themselves or exceed a limit; and, all at once, what no part of
-    /// this program can read (data in other files, functions, sparse tensors).
+    /// this program can read (data in other files, sparse tensors).
     pub fn parse(bytes: &[u8], limits: &ImportLimits) -> Result<Self, ImportError> {
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        limits.check_file(length)?;
+        Self::parse_with(bytes, &BTreeMap::new(), limits)
+    }
+
+    /// [`OnnxModel::parse`] of a file that keeps data in these other ones.
+    ///
+    /// # Errors
+    /// As there, and data that lie outside of their file.
+    pub fn parse_with(
+        bytes: &[u8],
+        files: &BTreeMap<String, Vec<u8>>,
+        limits: &ImportLimits,
+    ) -> Result<Self, ImportError> {
+        let length = files.values().fold(bytes.len(), |sum, file| sum.saturating_add(file.len()));
+        limits.check_file(u64::try_from(length).unwrap_or(u64::MAX))?;
         check_framing(bytes)?;
         // Before anything is allocated for what the file says.
         let weight = super::limits::weigh(bytes);
         limits.check("nodes", "the number of nodes", weight.nodes)?;
         limits.check("decoded_bytes", "the memory for its content in bytes", weight.bytes)?;
-        let model = pb::ModelProto::decode(bytes).map_err(|error| {
+        let mut model = pb::ModelProto::decode(bytes).map_err(|error| {
             // The outer frame is whole, so what is inside was written wrong, not cut.
             ImportError::NotOnnx { problem: format!("its content cannot be decoded ({error})") }
         })?;
+        external::fill(&mut model, files, limits)?;
         build(model, limits)
+    }
+
+    /// The newest version of a domain's operators that the model or a function of it uses.
+    pub fn newest_opset(&self, domain: &str) -> Option<i64> {
+        let versions = self.opsets.iter().filter(|(name, _)| without_version(name) == domain);
+        versions.map(|(_, version)| *version).max()
     }
 
     /// The constant called `name`.
@@ -448,12 +469,19 @@ fn build(mut model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, 
     }
 
     let mut names = Names::default();
+    for tensor in graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref()) {
+        names.write(&tensor.name, "a sparse initializer")?;
+    }
     let mut initializers = BTreeMap::new();
     for tensor in &graph.initializer {
         if is_external(tensor) {
             refuse(
-                format!("initializer `{}` keeps its data in another file", tensor.name),
-                "save the model in one file: onnx.save_model(model, path, save_as_external_data=False)",
+                format!(
+                    "initializer `{}` keeps its data in {}, which was not read",
+                    tensor.name,
+                    location(tensor)
+                ),
+                "put the file beside the model, or save the model in one file: onnx.save_model(model, path, save_as_external_data=False)",
             );
             names.write(&tensor.name, "an initializer")?;
             continue;
@@ -514,7 +542,7 @@ fn build(mut model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, 
                 "node `{name}` uses an operator of domain {domain}, whose version the file does not say"
             )));
         };
-        let node = node(proto, name, domain, opset)?;
+        let node = node(proto, name, without_version(&domain).to_owned(), opset)?;
         match plain_constant(&node)? {
             Some(constant) => {
                 initializers.extend(node.outputs.first().map(|output| (output.clone(), constant)));
@@ -645,10 +673,6 @@ pub(super) fn plain_constant(node: &Node) -> Result<Option<Tensor>, ImportError>
         )),
         _ => None,
     })
-}
-
-pub(super) fn is_external(tensor: &pb::TensorProto) -> bool {
-    tensor.data_location.is_some_and(|location| location != 0) || !tensor.external_data.is_empty()
 }
 
 /// A tensor's elements, from whichever field holds them; their number must be what the shape asks for.

@@ -1,4 +1,5 @@
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use lockgate_package::import::{
@@ -84,15 +85,17 @@ pub(crate) fn run(args: &PackageArgs, json: bool) -> Result<(), Failure> {
     for (name, number) in &args.limits {
         limits.set(name, *number);
     }
-    let options = ImportOptions {
+    let mut options = ImportOptions {
         limits,
         model: of.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned),
         version: Some("0.1.0".to_owned()),
+        ..ImportOptions::default()
     };
     // A file that is too large is not read at all; one without a length is measured once it is.
     let length = std::fs::metadata(of).map_or(0, |metadata| metadata.len());
     options.limits.check_file(length).map_err(|error| failure(of, &error))?;
     let bytes = files::read(of)?;
+    options.files = data_beside(of, &bytes, &options.limits)?;
     let spinner = output::spinner(format!("packaging {}", of.display()));
     let made = if is_mock {
         mock_of(of, bytes, &mut source, &options)
@@ -148,6 +151,26 @@ fn failure(model: &Path, error: &ImportError) -> Failure {
         }
         _ => Failure::new(format!("{}: {text}", model.display())),
     }
+}
+
+/// The files in which a model keeps data, as far as they lie in its folder or below. What is missing is named when it is needed.
+fn data_beside(
+    model: &Path,
+    bytes: &[u8],
+    limits: &ImportLimits,
+) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let folder = model.parent().unwrap_or(Path::new(""));
+    let mut found = BTreeMap::new();
+    for name in data_files(bytes) {
+        let is_below = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
+        let path = folder.join(&name);
+        if is_below && path.is_file() {
+            let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            limits.check_file(length).map_err(|error| failure(&path, &error))?;
+            found.insert(name, files::read(&path)?);
+        }
+    }
+    Ok(found)
 }
 
 /// A mock with the signature that a file holds.

@@ -89,7 +89,7 @@ impl Automata {
 
     fn tables(&mut self, pattern: &str, limits: &ImportLimits) -> Result<&[u8], Problem> {
         let problem = |message: String, hint| Problem {
-            message: format!("the expression `{pattern}` cannot be used: {message}"),
+            message: format!("the expression `{}` cannot be used: {message}", shortened(pattern)),
             hint,
         };
         let compiled = self
@@ -115,5 +115,14 @@ impl Automata {
         }
         self.bytes = bytes;
         Ok(tables)
+    }
+}
+
+/// The beginning of a text that may be of any length.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }

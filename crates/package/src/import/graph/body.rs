@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockgate_onnx::expressions::AUTOMATA;
 use lockgate_onnx::{Attribute, Node, Source, Tensor};
 
+use super::super::functions::without_version;
 use super::super::onnx::{self, OnnxModel};
 use super::super::pb::attribute_proto::AttributeType;
 use super::super::{Refusal, pb};
@@ -202,6 +203,7 @@ fn body(
             .opsets
             .get(&domain)
             .ok_or_else(|| format!("node `{name}` is of the unknown domain {domain}"))?;
+        let domain = without_version(&domain).to_owned();
         let node = onnx::node(proto, name, domain, opset).map_err(|error| error.to_string())?;
         if let Some(found) = onnx::plain_constant(&node).map_err(|error| error.to_string())? {
             let value = place(&mut ids, node.output(0).unwrap_or_default())?;

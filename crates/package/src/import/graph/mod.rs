@@ -96,7 +96,7 @@ pub fn import_graph(model: &OnnxModel, limits: &ImportLimits) -> Result<Imported
         }
     }
     for (domain, newest) in NEWEST_OPSETS {
-        if let Some(&version) = model.opsets.get(domain).filter(|&&version| version > newest) {
+        if let Some(version) = model.newest_opset(domain).filter(|&version| version > newest) {
             refusals.push(newer_opset(domain, version, newest));
         }
     }
@@ -406,6 +406,8 @@ fn refusal_of(problem: &NodeProblem) -> Refusal {
     Refusal {
         node: problem.node.clone(),
         operator: problem.operator.clone(),
+        domain: problem.domain.clone(),
+        opset: problem.opset,
         message: problem.problem.to_string(),
         hint,
         ..Refusal::default()

@@ -268,7 +268,7 @@ impl<'m> Lowering<'m> {
 
     fn outputs(&mut self, inputs: &[TensorSpec], refusals: &mut Vec<Refusal>) -> Vec<(TensorSpec, Tracked)> {
         for (domain, newest) in NEWEST_OPSETS {
-            if let Some(&version) = self.model.opsets.get(domain).filter(|&&version| version > newest) {
+            if let Some(version) = self.model.newest_opset(domain).filter(|&version| version > newest) {
                 refusals.push(operators::newer_opset(domain, version, newest));
             }
         }

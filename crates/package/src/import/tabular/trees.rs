@@ -199,10 +199,8 @@ impl<'m> Forest<'m> {
         };
         let (trees, first, second) =
             (list("nodes_treeids"), list("nodes_truenodeids"), list("nodes_falsenodeids"));
-        let columns = list("nodes_featureids")
-            .iter()
-            .map(|&column| u32::try_from(column).unwrap_or(u32::MAX))
-            .collect();
+        let features = list("nodes_featureids");
+        let columns = features.iter().map(|&column| u32::try_from(column).unwrap_or(u32::MAX)).collect();
         let thresholds = exact_numbers(a, "nodes_values");
         if thresholds.len() != count {
             a.refuse(
@@ -254,6 +252,16 @@ impl<'m> Forest<'m> {
         let lists = [trees.len(), first.len(), second.len(), tests.len(), thresholds.len()];
         if !equal || count == 0 || lists.iter().any(|&len| len != count) {
             return Err(node.refusal("the lists of nodes and votes do not have equal lengths", EXPORT_AGAIN));
+        }
+        if let Some(target) = targets.iter().find(|&&target| target < 0) {
+            let message = format!("a leaf votes for {votes} {target}, but they are counted from 0");
+            return Err(node.refusal(message, EXPORT_AGAIN));
+        }
+        let is_test = |(column, test): &(&i64, &Mode)| **column < 0 && **test != Mode::Leaf;
+        if let Some((column, _)) = features.iter().zip(&tests).find(is_test) {
+            let message = format!("a test is of column {column}, but they are counted from 0");
+            let attribute = Some("nodes_featureids".to_owned());
+            return Err(Refusal { attribute, ..node.refusal(message, EXPORT_AGAIN) });
         }
         let votes = targets.iter().zip(vote_trees).zip(vote_nodes).zip(weights);
         let votes = votes
