@@ -612,9 +612,8 @@ impl Runner<'_, '_> {
             (Buffer::I64(x), Buffer::I64(y)) => y.copy_from_slice(x),
             (Buffer::Bool(x), Buffer::Bool(y)) => y.copy_from_slice(x),
             (Buffer::F32(x), Buffer::F64(y)) => map(x, y, f64::from),
-            // Fractions are cut off; what does not fit becomes the nearest integer that does, and NaN becomes 0.
-            (Buffer::F32(x), Buffer::I64(y)) => map(x, y, |x| x as i64),
-            (Buffer::F64(x), Buffer::I64(y)) => map(x, y, |x| x as i64),
+            (Buffer::F32(x), Buffer::I64(y)) => map(x, y, |x| dense::whole(x.into())),
+            (Buffer::F64(x), Buffer::I64(y)) => map(x, y, dense::whole),
             (Buffer::F32(x), Buffer::Bool(y)) => map(x, y, |x| u8::from(x != 0.0)),
             (Buffer::F64(x), Buffer::Bool(y)) => map(x, y, |x| u8::from(x != 0.0)),
             (Buffer::I64(x), Buffer::F32(y)) => map(x, y, |x| x as f32),

@@ -253,6 +253,12 @@ pub fn reduce<T: Float>(input: &[T], columns: usize, output: &mut [T], fold: imp
     }
 }
 
+/// A number without its fraction. NaN and what lies outside of 64 bits become the least integer, as with onnxruntime on x86-64.
+pub fn whole(x: f64) -> i64 {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&x) { x as i64 } else { i64::MIN }
+}
+
 /// The index of each row's largest element, the first of equal ones.
 pub fn arg_max<T: Float>(input: &[T], columns: usize, output: &mut [i64]) {
     if columns == 0 {

@@ -105,6 +105,33 @@ fn a_model_becomes_a_package_that_never_changes() {
 }
 
 #[test]
+fn weights_may_lie_in_a_file_beside_the_model() {
+    let folder = Folder::new();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/inference/tests/data/graph");
+    let onnx = folder.path("data_elsewhere.onnx");
+    std::fs::copy(models.join("data_elsewhere.onnx"), &onnx).unwrap();
+    let package = folder.path("m.lgp");
+    let error = fail(&["package", &onnx, "--output", &package], 1);
+    assert!(error.contains("keeps its data in `data_elsewhere.onnx.data`, which was not read"), "{error}");
+    assert!(error.contains("put the file beside the model"), "{error}");
+
+    std::fs::copy(models.join("data_elsewhere.onnx.data"), folder.path("data_elsewhere.onnx.data")).unwrap();
+    succeed(&["package", &onnx, "--output", &package]);
+    let whole = folder.path("whole.lgp");
+    let fixed_batch = models.join("fixed_batch.onnx");
+    succeed(&["package", fixed_batch.to_str().unwrap(), "--name", "data_elsewhere", "--output", &whole]);
+    let answer = |package: &str| {
+        let row = [[[0.5; 4]; 6]];
+        let request = serde_json::json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1, 6, 4], "data": row }] });
+        let request = folder.file("request.json", request.to_string());
+        let answer: Value =
+            serde_json::from_str(&succeed(&["predict", "--json", package, "--input", &request])).unwrap();
+        answer["outputs"].clone()
+    };
+    assert_eq!(answer(&package), answer(&whole));
+}
+
+#[test]
 fn what_stands_beside_a_model_comes_from_files() {
     let folder = Folder::new();
     let onnx = example().join("models/eurusd_lr.onnx");

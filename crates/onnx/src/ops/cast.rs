@@ -7,6 +7,7 @@ use crate::operator::{ai, optional, required};
 use crate::shape::{axis, elements, sources};
 use crate::tensor::tiny_from_f32;
 use crate::{Build, Data, Kernel, Kind, Meter, Numbers, Operator, Problem, Tensor};
+use lockgate_onnx_ml::dense::whole;
 
 const KINDS: &str = "complex and float6 kinds are refused: use another kind";
 
@@ -157,9 +158,8 @@ fn unsigned(x: f64) -> u64 {
 }
 
 impl Numbers<'_> {
-    /// The numbers as elements of any kind of number. Integers keep their low bits. So do floating-point numbers
-    /// that become integers, which ONNX leaves open: the fraction is cut off, then the bits beyond the kind, after
-    /// what lies outside of 64 bits became the nearest integer of 64 bits, and NaN 0.
+    /// The numbers as elements of any kind of number. Integers keep their low bits. What floating-point numbers become that
+    /// do not fit, ONNX leaves open; here it is what onnxruntime makes of them on x86-64, but for unsigned ones of 64 bits.
     fn to(&self, kind: Kind, manner: Manner) -> Data {
         macro_rules! map {
             ($x:ident => $body:expr) => {
@@ -209,13 +209,19 @@ fn to_odd(x: f64) -> f32 {
     f32::from_bits(if beyond { bits - 1 } else { bits + 1 })
 }
 
+/// [`whole`] with 32 bits.
+fn whole_of_32_bits(x: f64) -> i64 {
+    let (least, most) = (f64::from(i32::MIN) - 1.0, f64::from(i32::MAX) + 1.0);
+    if x > least && x < most { x as i64 } else { i32::MIN.into() }
+}
+
 fn integers(all: impl Iterator<Item = f64>, kind: Kind) -> Data {
     let numbers = match kind {
         Kind::Bool => Numbers::U64(all.map(|x| u64::from(x != 0.0)).collect()),
-        Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I4 | Kind::I2 => {
-            Numbers::I64(all.map(|x| x as i64).collect())
-        }
-        _ => Numbers::U64(all.map(unsigned).collect()),
+        Kind::I64 | Kind::U32 => Numbers::I64(all.map(whole).collect()),
+        Kind::U64 => Numbers::U64(all.map(unsigned).collect()),
+        // Narrow ones keep the low bits of 32.
+        _ => Numbers::I64(all.map(whole_of_32_bits).collect()),
     };
     numbers.narrow(kind)
 }
@@ -535,14 +541,25 @@ mod tests {
 
     #[test]
     fn floating_point_numbers_become_integers() {
-        let x = Tensor::vector(vec![2.9_f32, -2.9, 300.0, f32::NAN, f32::INFINITY, -1.0]);
-        assert_eq!(cast_to(&x, Kind::I32).unwrap(), Tensor::vector(vec![2, -2, 300, 0, -1, -1]));
-        assert_eq!(cast_to(&x, Kind::U8).unwrap(), Tensor::vector(vec![2_u8, 254, 44, 0, 255, 255]));
-        assert_eq!(cast_to(&x, Kind::I64).unwrap(), Tensor::vector(vec![2_i64, -2, 300, 0, i64::MAX, -1]));
+        // As onnxruntime 1.31 answers on x86-64.
+        let x = Tensor::vector(vec![2.9_f32, -300.7, 3e9, -70000.0, f32::NAN, f32::INFINITY, -1e20]);
+        let least = i32::MIN;
         assert_eq!(
-            cast_to(&x, Kind::Bool).unwrap(),
-            Tensor::vector(vec![true, true, true, true, true, true])
+            cast_to(&x, Kind::I32).unwrap(),
+            Tensor::vector(vec![2, -300, least, -70000, least, least, least])
         );
+        assert_eq!(cast_to(&x, Kind::I8).unwrap(), Tensor::vector(vec![2_i8, -44, 0, -112, 0, 0, 0]));
+        assert_eq!(cast_to(&x, Kind::U16).unwrap(), Tensor::vector(vec![2_u16, 65236, 0, 61072, 0, 0, 0]));
+        assert_eq!(
+            cast_to(&x, Kind::U32).unwrap(),
+            Tensor::vector(vec![2_u32, 4_294_966_996, 3_000_000_000, 4_294_897_296, 0, 0, 0])
+        );
+        let least = i64::MIN;
+        assert_eq!(
+            cast_to(&x, Kind::I64).unwrap(),
+            Tensor::vector(vec![2_i64, -300, 3_000_000_000, -70000, least, least, least])
+        );
+        assert_eq!(cast_to(&x, Kind::Bool).unwrap(), Tensor::vector(vec![true; 7]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use clap::Args;
 use lockgate_package::import::{
     BackgroundSource, FeatureSource, ImportError, ImportLimits, ImportOptions, ManifestSource, MockOutput,
-    MockSource, Scalar, ScalerNumbers, ScalerSource, import, mock,
+    MockSource, Scalar, ScalerNumbers, ScalerSource, data_files, import, mock,
 };
 use lockgate_package::{AlignedBytes, Manifest, Package, TensorSpec};
 

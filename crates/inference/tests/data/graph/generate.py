@@ -331,6 +331,10 @@ def main():
     models["lstm_batch_first"] = lstm_time_major(opset=14, batch_first=True)
     for name, model in models.items():
         (HERE / f"{name}.onnx").write_bytes(model.SerializeToString())
+    (HERE / "data_elsewhere.onnx.data").unlink(missing_ok=True)
+    onnx.save_model(
+        models["fixed_batch"], HERE / "data_elsewhere.onnx", save_as_external_data=True, location="data_elsewhere.onnx.data", size_threshold=0
+    )
     for name, cases_of_model in answers.items():
         (HERE / f"{name}.json").write_text(json.dumps(cases_of_model, separators=(",", ":")) + "\n")
 
