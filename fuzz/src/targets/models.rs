@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lockgate_inference::{Model, RequestLimits};
-use lockgate_package::import::{ImportLimits, ImportOptions, ManifestSource, import};
+use lockgate_package::import::{ImportLimits, ImportOptions, ManifestSource, data_files, import};
 use lockgate_package::{AlignedBytes, Datatype, Digest, Tensor, TensorSpec};
 
 /// What packaging may take here, so that no input takes long.
@@ -31,8 +31,12 @@ pub fn onnx(data: &[u8]) -> bool {
 }
 
 fn packaged(data: &[u8]) -> Result<Vec<u8>, String> {
-    let options =
-        ImportOptions { model: Some("m".to_owned()), version: Some("1.0.0".to_owned()), limits: limits() };
+    let options = ImportOptions {
+        model: Some("m".to_owned()),
+        version: Some("1.0.0".to_owned()),
+        limits: limits(),
+        files: data_files(data).into_iter().map(|name| (name, data.to_vec())).collect(),
+    };
     let source = ManifestSource { accepts_missing: Some(true), ..ManifestSource::default() };
     let package = import(data, &source, &options).map_err(|error| error.to_string())?;
     assert_eq!(import(data, &source, &options).as_ref(), Ok(&package), "equal files give other packages");
