@@ -252,9 +252,9 @@ def test_a_wrong_export_is_refused(data):
 
 
 def test_trees_that_are_not_those_of_the_model_get_no_covers(data, monkeypatch):
-    from lockgate_export import sklearn_models
+    from lockgate_export import tree_details
 
     model = ensemble.RandomForestRegressor(3, random_state=0).fit(data.X, data.real)
-    monkeypatch.setattr(sklearn_models, "_matches", lambda *_: False)
+    monkeypatch.setattr(tree_details, "_matches", lambda *_: False)
     with pytest.warns(ExportWarning, match="do not match those of the model node for node"):
         export(model, data.X)

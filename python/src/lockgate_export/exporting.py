@@ -13,19 +13,12 @@ import onnx
 
 from . import answers as beside
 from . import families, metrics as figures, running
+from .checking import compare
 from .errors import ExportError, ExportWarning
-from .loading import KerasFile, load
-from .manifest import Manifest
-from .sklearn_models import separate_columns
-from .table import Table, as_table
+from .loading import load
+from .manifest import Manifest, label_text
+from .table import Table, as_table, is_missing
 
-# How many rows are compared with the library's own predictions.
-CHECKED_ROWS = 200
-# Answers differ when they are further apart than this, relative to the greater of 1 and the library's.
-CHECK_TOLERANCE = 1e-3
-# Up to this share of different answers is what single precision does. Trees behind a scaler answer otherwise where a scaled value
-# is a threshold, as it is for rows of the training data.
-TREES_SHARE, OTHER_SHARE = 0.25, 0.01
 MOST_BACKGROUND = 1000
 
 
@@ -106,7 +99,7 @@ def export(
     converted = families.convert(model, table, double=double, binary=_is_binary(labels, y))
     table = _fitting(table, converted, feature_names)
     classes = converted.classes
-    given = None if labels is None else [_label(label) for label in labels]
+    given = None if labels is None else [label_text(label) for label in labels]
     if given is not None and classes is not None and len(given) != len(classes):
         raise ExportError(
             f"{len(given)} labels are given, the model has {len(classes)} classes",
@@ -115,7 +108,7 @@ def export(
         )
     if classes is None and given is not None:
         classes = given
-    native = None if classes is None else [_label(label) for label in classes]
+    native = None if classes is None else [label_text(label) for label in classes]
     shown = given if given is not None else native
     if given is None and getattr(families.attribute(model, "classes_"), "dtype", None) == bool:
         shown = ["False", "True"]
@@ -128,7 +121,7 @@ def export(
 
     if threshold is None and found is not None:
         threshold = found
-        if native is not None and _label(positive) != native[-1]:
+        if native is not None and label_text(positive) != native[-1]:
             # The first class from `found` on is the second one from just above the rest on.
             threshold = float(np.nextafter(np.float32(1.0 - found), np.float32(2.0)))
     manifest = Manifest(
@@ -148,7 +141,9 @@ def export(
     _describe(converted.onnx, manifest)
 
     if check and table is not None:
-        _compare(model, kind, converted, table, native)
+        compare(model, kind, converted, table)
+    if table is not None:
+        _say_what_missing_texts_are(table)
     manifest.metrics = dict(_measured(converted, manifest, native, X_test, y_test, feature_names, model, kind))
     manifest.metrics.update({key: float(value) for key, value in (metrics or {}).items()})
     manifest.check()
@@ -190,15 +185,6 @@ def _default_name(path: Path | None, model: Any) -> str:
     else:
         base = type(model).__name__
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", base).strip("_") or "model"
-
-
-def _label(label: Any) -> str:
-    """A class as a manifest names it: truth values and whole numbers as Python's integers would be written."""
-    if isinstance(label, (bool, np.bool_)):
-        return str(int(label))
-    if isinstance(label, (float, np.floating)) and float(label).is_integer():
-        return str(int(label))
-    return str(label)
 
 
 def _manifest_labels(native: list[str] | None, shown: list[str] | None) -> list[str]:
@@ -289,6 +275,18 @@ def _accepts_missing(table: Table | None, given: bool | None) -> bool | None:
     return True if any(column.dtype.kind == "f" and np.isnan(column).any() for column in columns) else None
 
 
+def _say_what_missing_texts_are(table: Table) -> None:
+    for index, column in enumerate(table.columns):
+        missing = [value for value in column if is_missing(value)] if column.dtype.kind == "O" else []
+        if missing:
+            warnings.warn(
+                f"column `{table.name(index)}` has missing values, which the export takes as the text `{missing[0]}`; an empty text is "
+                "another category",
+                ExportWarning,
+                stacklevel=3,
+            )
+
+
 def _background(background: Any, table: Table | None, seed: int) -> list[list[float | None]]:
     if background is None or (isinstance(background, (int, np.integer)) and background == 0):
         return []
@@ -357,10 +355,10 @@ def _answer(
         answer["threshold"] = _share(threshold, "threshold")
     if thresholds is not None:
         names = dict(zip(native or labels, labels))
-        entries = {names.get(_label(label), _label(label)): _share(value, f"thresholds[{label}]") for label, value in thresholds.items()}
+        entries = {names.get(label_text(label), label_text(label)): _share(value, f"thresholds[{label}]") for label, value in thresholds.items()}
         if otherwise is None:
             raise ExportError("no class is named for rows that reach no threshold", where="thresholds", hint="give otherwise")
-        rest = names.get(_label(otherwise), _label(otherwise))
+        rest = names.get(label_text(otherwise), label_text(otherwise))
         for label in [*entries, rest]:
             if label not in labels:
                 raise ExportError(f"there is no class `{label}`", where="thresholds", hint=f"the classes are {', '.join(labels)}")
@@ -378,142 +376,7 @@ def _share(value: Any, where: str) -> float:
     return value
 
 
-# Comparing and measuring
-
-
-def _compare(model: Any, kind: str, converted: families.Converted, table: Table, native: list[str] | None) -> None:
-    """Compares the export with the library's own predictions, on rows in the precision that the export takes."""
-    sample = _rounded(table.take(np.unique(np.linspace(0, table.rows - 1, min(CHECKED_ROWS, table.rows)).astype(int))), converted.onnx)
-    try:
-        expected = _library(model, kind, sample)
-    except Exception as error:
-        warnings.warn(
-            f"the export was not compared with the model, because the model does not predict rows of X: {_first_line(error)}",
-            ExportWarning,
-            stacklevel=3,
-        )
-        return
-    if expected is None:
-        return
-    try:
-        outputs = running.run(converted.onnx, sample)
-    except ExportError:
-        raise
-    except Exception as error:
-        warnings.warn(
-            f"the export was not compared with the model, because it does not run here: {_first_line(error)}",
-            ExportWarning,
-            stacklevel=3,
-        )
-        return
-    got = running.answers(outputs)
-    if expected.scores is not None and got.scores is not None and got.scores.shape == expected.scores.shape:
-        distance = np.abs(got.scores - expected.scores) / np.maximum(1.0, np.abs(expected.scores))
-        wrong = np.any(~(distance <= CHECK_TOLERANCE) & ~(np.isnan(got.scores) & np.isnan(expected.scores)), axis=1)
-    elif expected.labels is not None and got.labels is not None:
-        wrong = np.array([_label(a) != _label(b) for a, b in zip(got.labels, expected.labels)])
-    else:
-        return
-    if not wrong.any():
-        return
-    first = int(np.flatnonzero(wrong)[0])
-    text = f"{int(wrong.sum())} of {len(wrong)} rows get another answer from the export than from the model"
-    if np.mean(wrong) <= (TREES_SHARE if _has_trees(converted.onnx) else OTHER_SHARE):
-        advice = "; their values lie on thresholds of trees, which double=True keeps apart" if _has_trees(converted.onnx) else ""
-        warnings.warn(f"{text}{advice}", ExportWarning, stacklevel=3)
-        return
-    raise ExportError(
-        text,
-        where=f"the first is row {first} of those compared",
-        hint="the converter does not do what the library does; check=False exports nevertheless",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-def _has_trees(model: onnx.ModelProto) -> bool:
-    return any(node.op_type.startswith("TreeEnsemble") for node in model.graph.node)
-
-
-def _rounded(table: Table, model: onnx.ModelProto) -> Table:
-    double = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
-    if double:
-        return table
-    array = None if table.array is None else table.array.astype(np.float32)
-    columns = [
-        column.astype(np.float32).astype(column.dtype) if column.dtype.kind == "f" else column for column in table.columns
-    ]
-    return Table(table.names, columns, array)
-
-
-def _library(model: Any, kind: str, table: Table) -> running.Answers | None:
-    """The library's own predictions."""
-    if kind == "onnx" or isinstance(model, KerasFile):
-        return None
-    if kind == "keras":
-        if not hasattr(model, "predict") or len(model.inputs) != 1:
-            return None
-        rank = len(model.inputs[0].shape)
-        rows = table.matrix(np.float32)
-        if rows.ndim != rank:
-            return None
-        scores = np.asarray(model.predict(rows, verbose=0), dtype=np.float64)
-        if scores.ndim == 2 and scores.shape[1] == 1:
-            scores = scores.reshape(-1, 1)
-        return running.Answers(None, scores.reshape(len(scores), -1))
-    if kind == "xgboost" and not hasattr(model, "get_booster"):
-        import xgboost
-
-        raw = model.predict(xgboost.DMatrix(table.matrix(np.float32), feature_names=model.feature_names))
-        return _raw(raw)
-    if kind == "lightgbm" and not hasattr(model, "booster_"):
-        return _raw(model.predict(table.matrix()))
-    rows = _rows_for(model, table)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if families.attribute(model, "predict_proba") is not None:
-            scores = model.predict_proba(rows)
-            if isinstance(scores, list) or np.ndim(scores) != 2:
-                return None
-            return running.Answers(np.asarray(model.predict(rows)), np.asarray(scores, dtype=np.float64))
-        if families.attribute(model, "predict") is None:
-            return None
-        predicted = np.asarray(model.predict(rows))
-    if families.attribute(model, "classes_") is not None or predicted.dtype.kind not in "f":
-        return running.Answers(predicted, None) if predicted.ndim == 1 else None
-    return running.Answers(None, predicted.astype(np.float64).reshape(len(predicted), -1))
-
-
-def _raw(values: np.ndarray) -> running.Answers:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim == 1:
-        # One probability of the second class, or one target; the comparison takes what has the export's shape.
-        return running.Answers(None, values.reshape(-1, 1))
-    return running.Answers(None, values)
-
-
-def _rows_for(model: Any, table: Table) -> Any:
-    """Rows in the form that the model was trained on."""
-    if len(table.columns) == 1 and table.columns[0].dtype.kind == "O" and not separate_by_name(model):
-        return list(table.columns[0])
-    if separate_columns(model, table) or families.attribute(model, "feature_names_in_") is not None:
-        try:
-            import pandas
-        except ImportError:
-            pass
-        else:
-            return pandas.DataFrame({table.name(index): column for index, column in enumerate(table.columns)})
-    if table.is_numeric:
-        kinds = {column.dtype for column in table.columns}
-        return table.matrix(np.float32 if kinds == {np.dtype(np.float32)} else np.float64)
-    return np.column_stack([column.astype(object) for column in table.columns])
-
-
-def separate_by_name(model: Any) -> bool:
-    return families.attribute(model, "feature_names_in_") is not None
+# Measuring
 
 
 def _measured(
@@ -550,7 +413,7 @@ def _measured(
         )
     if truth.ndim == 2 and truth.shape[1] == len(native):
         truth = np.array(native, dtype=object)[truth.argmax(axis=1)]
-    truth = np.array([_label(label) for label in truth.ravel()], dtype=object)
+    truth = np.array([label_text(label) for label in truth.ravel()], dtype=object)
     # The target may also be in the names that were given, or number the classes.
     numbers = [str(index) for index in range(len(native))]
     for names in (manifest.labels, numbers):
@@ -562,7 +425,7 @@ def _measured(
         scores = beside.apply_calibration(answer["calibration"], scores)
     predicted = np.array(native, dtype=object)[scores.argmax(axis=1)]
     if "calibration" not in answer and got.labels is not None:
-        predicted = np.array([_label(label) for label in got.labels], dtype=object)
+        predicted = np.array([label_text(label) for label in got.labels], dtype=object)
     if "threshold" in answer:
         predicted = np.where(scores[:, 1] >= answer["threshold"], native[1], native[0])
     elif "thresholds" in answer:

@@ -26,16 +26,26 @@ def read(model: Any) -> Boosted:
     loss = type(model._loss).__name__
     if loss not in LINKS:
         raise ExportError(f"the loss {loss} cannot be exported", where=type(model).__name__, hint="use a loss of scikit-learn's own")
+    columns = _columns(model)
     trees = []
     for iteration in model._predictors:
         for score, predictor in enumerate(iteration):
-            trees.append(_tree(predictor.nodes, score))
+            trees.append(_tree(predictor.nodes, score, columns))
     base = np.ravel(np.asarray(model._baseline_prediction, dtype=np.float64))
     classes = list(model.classes_) if hasattr(model, "classes_") else None
     return Boosted(Ensemble(trees, base, "BRANCH_LEQ"), LINKS[loss], classes, None, int(model.n_features_in_))
 
 
-def _tree(nodes: np.ndarray, score: int) -> Tree:
+def _columns(model: Any) -> np.ndarray:
+    """The column that each index in a tree stands for: with categories, the library encodes their columns and puts them first."""
+    columns = np.arange(int(model.n_features_in_))
+    if getattr(model, "_preprocessor", None) is None:
+        return columns
+    categorical = np.asarray(model.is_categorical_, dtype=bool)
+    return np.concatenate([columns[categorical], columns[~categorical]])
+
+
+def _tree(nodes: np.ndarray, score: int, columns: np.ndarray) -> Tree:
     leaf = nodes["is_leaf"].astype(bool)
     if nodes["is_categorical"][~leaf].any():
         raise ExportError(
@@ -45,7 +55,7 @@ def _tree(nodes: np.ndarray, score: int) -> Tree:
             "categorical_features=None",
         )
     return Tree(
-        feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64),
+        feature=np.where(leaf, -1, columns[np.where(leaf, 0, nodes["feature_idx"])]).astype(np.int64),
         threshold=np.where(leaf, 0.0, nodes["num_threshold"]),
         yes=np.where(leaf, 0, nodes["left"]).astype(np.int64),
         no=np.where(leaf, 0, nodes["right"]).astype(np.int64),

@@ -79,6 +79,15 @@ class Manifest:
         return "\n".join(lines) + "\n"
 
 
+def label_text(label: Any) -> str:
+    """A class as a manifest names it: truth values and whole numbers as Python's integers would be written."""
+    if isinstance(label, (bool, np.bool_)):
+        return str(int(label))
+    if isinstance(label, (float, np.floating)) and float(label).is_integer():
+        return str(int(label))
+    return str(label)
+
+
 def _flow(value: Any) -> str:
     """A value on one line."""
     if value is None:

@@ -7,9 +7,10 @@ from typing import Any, Sequence
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from .errors import ExportError
-from .table import Table
+from .table import Table, texts_of
 
 
 @dataclass
@@ -32,21 +33,23 @@ def inputs_of(model: onnx.ModelProto, table: Table) -> dict[str, np.ndarray]:
         name = inputs[0].name
         kind = kinds.get(types[name], np.float32)
         if kind is object:
-            return {name: np.column_stack([column.astype(object) for column in table.columns])}
+            return {name: np.column_stack([texts_of(column) for column in table.columns])}
         array = table.matrix(kind)
         rank = len(inputs[0].type.tensor_type.shape.dim)
         return {name: array[:, 0] if rank == 1 and array.ndim == 2 else array}
     if len(inputs) != len(table.columns):
         raise ExportError(f"the model has {len(inputs)} inputs, X has {len(table.columns)} columns")
-    return {
-        value.name: column.astype(kinds.get(types[value.name], np.float32)).reshape(-1, 1)
-        for value, column in zip(inputs, table.columns)
-    }
+    columns = {}
+    for value, column in zip(inputs, table.columns):
+        kind = kinds.get(types[value.name], np.float32)
+        columns[value.name] = (texts_of(column) if kind is object else column.astype(kind)).reshape(-1, 1)
+    return columns
 
 
 def run(model: onnx.ModelProto, table: Table, *, batch: int = 8192) -> list[np.ndarray]:
     """The outputs for all rows, with onnxruntime where it is installed and with the reference evaluator of onnx otherwise."""
     inputs = inputs_of(model, table)
+    model = _in_a_common_locale(model)
     try:
         import onnxruntime
     except ImportError:
@@ -64,6 +67,18 @@ def run(model: onnx.ModelProto, table: Table, *, batch: int = 8192) -> list[np.n
         part = {name: values[start : start + batch] for name, values in inputs.items()}
         parts.append([np.asarray(output) for output in evaluator.run(None, part)])
     return [np.concatenate(outputs) for outputs in zip(*parts)]
+
+
+def _in_a_common_locale(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The letters of `StringNormalizer` are those of the locale en_US unless it names another; few systems have it, all have C.UTF-8."""
+    if not any(node.op_type == "StringNormalizer" for node in model.graph.node):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type == "StringNormalizer" and not any(attribute.name == "locale" for attribute in node.attribute):
+            node.attribute.append(helper.make_attribute("locale", "C.UTF-8"))
+    return copy
 
 
 def answers(outputs: Sequence[np.ndarray]) -> Answers:

@@ -1,22 +1,22 @@
-"""scikit-learn: skl2onnx converts; this module chooses the inputs, teaches it the boosted models, and puts into the other trees
-what it leaves out: covers, exact thresholds, and where missing values go."""
+"""scikit-learn: skl2onnx converts; this module chooses the inputs and teaches it the boosted models. `tree_details` puts into the
+other trees what it leaves out."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from typing import Any, Iterator
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from .errors import ExportError, ExportWarning, missing_package
+from .errors import ExportError, missing_package
 from .graph import ML, ML_OPSET, OPSET, ContainerWriter
+from .parts import walk
+from .repairs import repaired
 from .table import Table
-from .trees import covers_add_up, single, write_classifier, write_regressor
-
-TREE_OPERATORS = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
+from .tree_details import TREE_OPERATORS, fill_trees
+from .trees import write_classifier, write_regressor
+from .xgboost_models import Boosted
 
 
 def convert(model: Any, table: Table | None, features: int | None, *, double: bool) -> onnx.ModelProto:
@@ -26,15 +26,14 @@ def convert(model: Any, table: Table | None, features: int | None, *, double: bo
     except ImportError:
         raise missing_package("skl2onnx", "sklearn") from None
     _register_boosted()
-    options = {id(model): {"zipmap": False}} if hasattr(model, "classes_") else None
     try:
-        with _flat_votes(model):
+        with repaired(model):
             converted = skl2onnx.convert_sklearn(
                 model,
                 name="model",
                 initial_types=_inputs(model, table, features, double),
                 target_opset={"": OPSET, ML: ML_OPSET},
-                options=options,
+                options=_options(model),
             )
     except ExportError:
         raise
@@ -45,6 +44,17 @@ def convert(model: Any, table: Table | None, features: int | None, *, double: bo
     return _typed(converted, model) if double else converted
 
 
+def _options(model: Any) -> dict[int, dict[str, bool]] | None:
+    options: dict[int, dict[str, bool]] = {id(model): {"zipmap": False}} if hasattr(model, "classes_") else {}
+    for part in walk(model):
+        for calibrated in getattr(part, "calibrated_classifiers_", []):
+            steps = getattr(calibrated.estimator, "steps", None)
+            # What is calibrated is the decision function where there is one; of pipelines, skl2onnx does not tell the last step.
+            if steps is not None and hasattr(calibrated.estimator, "decision_function"):
+                options[id(steps[-1][1])] = {"raw_scores": True}
+    return options or None
+
+
 def _unique_opsets(model: onnx.ModelProto) -> None:
     """skl2onnx sometimes names a set twice."""
     versions: dict[str, int] = {}
@@ -52,19 +62,6 @@ def _unique_opsets(model: onnx.ModelProto) -> None:
         versions[opset.domain] = max(opset.version, versions.get(opset.domain, 0))
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
-
-
-@contextlib.contextmanager
-def _flat_votes(model: Any) -> Iterator[None]:
-    """skl2onnx refuses votes that flatten what `transform` returns; predictions do not depend on it."""
-    changed = [part for part in walk(model) if getattr(part, "flatten_transform", False) is True]
-    try:
-        for part in changed:
-            part.flatten_transform = False
-        yield
-    finally:
-        for part in changed:
-            part.flatten_transform = True
 
 
 def _typed(model: onnx.ModelProto, estimator: Any) -> onnx.ModelProto:
@@ -162,35 +159,6 @@ def _names_columns(columns: Any) -> bool:
     )
 
 
-def walk(model: Any) -> Iterator[Any]:
-    """A model and every estimator fitted inside it, in a fixed order. Estimators that were only configured are left out."""
-    seen: set[int] = set()
-    stack = [model]
-    while stack:
-        part = stack.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, (list, tuple)):
-            stack.extend(reversed(part))
-        elif isinstance(part, np.ndarray):
-            if part.dtype == object:
-                stack.extend(reversed(part.ravel().tolist()))
-        elif isinstance(part, dict):
-            stack.extend(reversed(list(part.values())))
-        elif hasattr(part, "get_params") or type(part).__module__.startswith("sklearn.calibration"):
-            yield part
-            stack.extend(reversed([value for name, value in sorted(vars(part).items()) if _holds_estimators(name, value)]))
-
-
-def _holds_estimators(name: str, value: Any) -> bool:
-    if name.startswith("__"):
-        return False
-    return isinstance(value, (list, tuple, dict)) or hasattr(value, "get_params") or (
-        isinstance(value, np.ndarray) and value.dtype == object
-    )
-
-
 # Boosted models, alone and inside pipelines, stacks and so on
 
 
@@ -202,14 +170,16 @@ def _register_boosted() -> None:
         calculate_linear_regressor_output_shapes,
     )
 
-    options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
     for classes, read in _boosted_classes():
         for kind in classes:
             classifies = kind.__name__.endswith("Classifier")
+            options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
+            if hasattr(kind, "decision_function"):
+                options["raw_scores"] = [True, False]
             update_registered_converter(
                 kind,
                 f"Lockgate{kind.__name__}",
-                calculate_linear_classifier_output_shapes if classifies else calculate_linear_regressor_output_shapes,
+                _shapes(calculate_linear_classifier_output_shapes if classifies else calculate_linear_regressor_output_shapes),
                 _converter(read, classifies),
                 options=options if classifies else None,
                 overwrite=True,
@@ -241,16 +211,37 @@ def _boosted_classes() -> Iterator[tuple[list[type], Any]]:
         pass
 
 
+def _shapes(calculate: Any) -> Any:
+    """The shapes of the outputs. skl2onnx's own functions refuse inputs of a column each."""
+
+    def calculate_shapes(operator: Any) -> None:
+        from skl2onnx.common.data_types import Int64TensorType, StringTensorType
+
+        if len(operator.inputs) == 1 and not isinstance(operator.inputs[0].type, StringTensorType):
+            calculate(operator)
+            return
+        rows = operator.inputs[0].get_first_dimension()
+        classes = getattr(operator.raw_operator, "classes_", None)
+        if classes is None:
+            operator.outputs[0].type.shape = [rows, 1]
+            return
+        texts = isinstance(plain_labels(classes)[0], str)
+        operator.outputs[0].set_type((StringTensorType if texts else Int64TensorType)([rows]))
+        operator.outputs[1].type.shape = [rows, len(classes)]
+
+    return calculate_shapes
+
+
 def _converter(read: Any, classifies: bool) -> Any:
     def convert_boosted(scope: Any, operator: Any, container: Any) -> None:
         from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
         boosted = read(operator.raw_operator)
         writer = ContainerWriter(scope, container)
-        rows = operator.inputs[0].full_name
+        rows, inputs = _joined(writer, operator, boosted)
         # XGBoost computes in single precision, whatever it is given.
-        double = isinstance(operator.inputs[0].type, DoubleTensorType) and boosted.ensemble.mode == "BRANCH_LEQ"
-        if not double and not isinstance(operator.inputs[0].type, FloatTensorType):
+        double = isinstance(inputs[0].type, DoubleTensorType) and boosted.ensemble.mode == "BRANCH_LEQ"
+        if not double and not isinstance(inputs[0].type, FloatTensorType):
             rows = writer.node("Cast", [rows], to=onnx.TensorProto.FLOAT)
         outputs = [output.full_name for output in operator.outputs]
         # The operators answer in single precision, whatever they compute with.
@@ -258,13 +249,36 @@ def _converter(read: Any, classifies: bool) -> Any:
         scores = scope.get_unique_variable_name("scores") if wide else outputs[-1]
         if classifies:
             labels = plain_labels(boosted.labels or [])
-            write_classifier(writer, rows, boosted.ensemble, labels, boosted.link, [outputs[0], scores], double=double)
+            raw = container.get_options(operator.raw_operator, {"raw_scores": False}).get("raw_scores")
+            link = "identity" if raw else boosted.link
+            write_classifier(writer, rows, boosted.ensemble, labels, link, [outputs[0], scores], double=double)
         else:
             write_regressor(writer, rows, boosted.ensemble, boosted.link, scores, double=double)
         if wide:
             writer.node("Cast", [scores], outputs=[outputs[-1]], to=onnx.TensorProto.DOUBLE)
 
     return convert_boosted
+
+
+def _joined(writer: ContainerWriter, operator: Any, boosted: Boosted) -> tuple[str, list[Any]]:
+    """The columns that trees split on as one matrix. Of inputs of a column each, those of texts are left out: they are categories
+    that no tree splits on, and the trees' columns are counted without them."""
+    from skl2onnx.common.data_types import StringTensorType
+
+    inputs = list(operator.inputs)
+    if len(inputs) == 1 and not isinstance(inputs[0].type, StringTensorType):
+        return inputs[0].full_name, inputs
+    numeric = [value for value in inputs if not isinstance(value.type, StringTensorType)]
+    if not numeric or len(inputs) != boosted.features:
+        raise ExportError(
+            "the model takes columns of texts alone, or several matrices",
+            where=type(operator.raw_operator).__name__,
+            hint="encode the texts as numbers before training, with OneHotEncoder or OrdinalEncoder",
+        )
+    place = np.cumsum([value in numeric for value in inputs]) - 1
+    for tree in boosted.ensemble.trees:
+        tree.feature = np.where(tree.is_leaf, -1, place[tree.feature])
+    return writer.node("Concat", [value.full_name for value in numeric], axis=1), numeric
 
 
 def plain_labels(classes: Any) -> list[int] | list[str]:
@@ -277,164 +291,3 @@ def plain_labels(classes: Any) -> list[int] | list[str]:
     raise ExportError(
         f"the classes {classes} are neither all texts nor all integers", hint="train with labels of one kind"
     )
-
-
-# What skl2onnx leaves out of trees
-
-
-def fill_trees(model: onnx.ModelProto, estimator: Any, *, double: bool = False) -> None:
-    """Writes covers into the trees that skl2onnx wrote, exact thresholds, and where missing values go.
-
-    Both trees are walked in parallel: features, children and thresholds must agree.
-    """
-    sources = [trees for part in walk(estimator) for trees in _source_trees(part)]
-    written = False
-    for node in model.graph.node:
-        if node.op_type not in TREE_OPERATORS or node.domain != ML:
-            continue
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        numbers = [name for name in attributes if name.startswith("nodes_") and name != "nodes_modes"]
-        values = {name: _values(attributes[name]) for name in numbers}
-        rates = values.get("nodes_hitrates", values.get("nodes_hitrates_as_tensor"))
-        if rates is None or not np.all(rates == 1.0):
-            continue
-        place = next((place for place, trees in enumerate(sources) if _matches(values, trees)), None)
-        if place is None:
-            warnings.warn(
-                f"the trees of node `{node.name}` do not match those of the model node for node, so their covers are left out; "
-                "contributions need a background instead (`background=100`)",
-                ExportWarning,
-                stacklevel=2,
-            )
-            continue
-        # Equal trees are written in the order in which they stand in the model; one may also be written twice.
-        trees = sources.pop(place)
-        sources.append(trees)
-        _write(node, trees, double)
-        written = True
-    if written and double:
-        # Attributes in double precision are there from this set on.
-        for opset in model.opset_import:
-            if opset.domain == ML:
-                opset.version = max(opset.version, ML_OPSET)
-
-
-class SourceTree:
-    """A tree of scikit-learn, in the numbering that skl2onnx keeps."""
-
-    def __init__(self, left: Any, right: Any, feature: Any, threshold: Any, cover: Any, missing_left: Any) -> None:
-        self.left = np.asarray(left, dtype=np.int64)
-        self.right = np.asarray(right, dtype=np.int64)
-        self.feature = np.asarray(feature, dtype=np.int64)
-        self.threshold = np.asarray(threshold, dtype=np.float64)
-        self.cover = np.asarray(cover, dtype=np.float64)
-        self.missing_left = np.asarray(missing_left, dtype=bool)
-
-
-def _source_trees(part: Any) -> list[list[SourceTree]]:
-    """The ensembles that an operator may hold: all trees of an estimator."""
-    if hasattr(part, "tree_"):
-        return [[_plain_tree(part.tree_)]]
-    names = ("RandomForest", "ExtraTrees", "GradientBoosting")
-    if not type(part).__name__.startswith(names) or not hasattr(part, "estimators_"):
-        return []
-    return [[_plain_tree(tree.tree_) for tree in np.asarray(part.estimators_, dtype=object).ravel()]]
-
-
-def _plain_tree(tree: Any) -> SourceTree:
-    leaf = tree.children_left == -1
-    missing = getattr(tree, "missing_go_to_left", np.zeros(len(leaf), dtype=bool))
-    return SourceTree(
-        np.where(leaf, 0, tree.children_left),
-        np.where(leaf, 0, tree.children_right),
-        np.where(leaf, -1, tree.feature),
-        tree.threshold,
-        tree.weighted_n_node_samples,
-        np.where(leaf, False, missing),
-    )
-
-
-def _matches(values: dict[str, np.ndarray], trees: list[SourceTree]) -> bool:
-    """Whether the operator's trees are these, node for node."""
-    ids = values["nodes_treeids"].astype(np.int64)
-    if len(ids) != sum(len(tree.left) for tree in trees):
-        return False
-    sizes = np.array([len(tree.left) for tree in trees])
-    expected_numbers = np.concatenate([np.arange(size) for size in sizes])
-    changes = np.flatnonzero(np.diff(ids)) + 1
-    starts = np.concatenate([[0], changes])
-    if len(starts) != len(trees) or np.any(starts != np.concatenate([[0], np.cumsum(sizes)[:-1]])):
-        return False
-    if np.any(values["nodes_nodeids"] != expected_numbers):
-        return False
-    join = np.concatenate
-    feature = join([tree.feature for tree in trees])
-    inner = feature >= 0
-    left, right = join([tree.left for tree in trees]), join([tree.right for tree in trees])
-    if np.any(values["nodes_truenodeids"][inner] != left[inner]) or np.any(values["nodes_falsenodeids"][inner] != right[inner]):
-        return False
-    if np.any(values["nodes_featureids"][inner] != feature[inner]):
-        return False
-    written = values.get("nodes_values", values.get("nodes_values_as_tensor"))
-    threshold = join([tree.threshold for tree in trees])
-    scale = np.maximum(np.abs(threshold[inner]), 1e-6)
-    with np.errstate(invalid="ignore"):
-        return bool(np.all((np.abs(written[inner] - threshold[inner]) <= 1e-5 * scale) | (written[inner] == threshold[inner])))
-
-
-def _write(node: onnx.NodeProto, trees: list[SourceTree], double: bool) -> None:
-    feature = np.concatenate([tree.feature for tree in trees])
-    inner = feature >= 0
-    for tree in trees:
-        if not covers_add_up(tree.left, tree.right, tree.cover, tree.feature >= 0):
-            raise ExportError(
-                "the counts of the training rows do not add up in a tree",
-                where=node.name,
-                hint="fit the model again; its trees seem to have been edited",
-            )
-    _replace(node, "nodes_hitrates", np.concatenate([tree.cover for tree in trees]), double)
-    missing = np.where(inner, np.concatenate([tree.missing_left for tree in trees]), False).astype(np.int64)
-    _replace_integers(node, "nodes_missing_value_tracks_true", missing)
-    thresholds = single(np.where(inner, np.concatenate([tree.threshold for tree in trees]), 0.0), "BRANCH_LEQ")
-    _replace(node, "nodes_values", _before_rounding(thresholds) if double else thresholds, double)
-    if double:
-        for attribute in list(node.attribute):
-            if attribute.name in ("base_values", "class_weights", "target_weights"):
-                _replace(node, attribute.name, _values(attribute), double)
-
-
-def _before_rounding(thresholds: np.ndarray) -> np.ndarray:
-    """scikit-learn's trees round rows to single precision. For a threshold of that precision: the greatest double that rounds to it
-    or below, so that doubles go where their rounded values go."""
-    wide = thresholds.astype(np.float64)
-    middle = (wide + np.nextafter(thresholds, np.float32(np.inf)).astype(np.float64)) / 2.0
-    # A value in the middle is rounded to the neighbour whose last bit is 0.
-    even = thresholds.view(np.uint32) % 2 == 0
-    return np.where(even, middle, np.nextafter(middle, -np.inf))
-
-
-def _values(attribute: onnx.AttributeProto) -> np.ndarray:
-    value = helper.get_attribute_value(attribute)
-    if isinstance(value, onnx.TensorProto):
-        return numpy_helper.to_array(value).astype(np.float64)
-    return np.asarray(value, dtype=np.float64)
-
-
-def _replace(node: onnx.NodeProto, name: str, values: np.ndarray, double: bool) -> None:
-    _remove(node, name, f"{name}_as_tensor")
-    if double:
-        tensor = numpy_helper.from_array(np.asarray(values, dtype=np.float64), f"{name}_as_tensor")
-        node.attribute.append(helper.make_attribute(f"{name}_as_tensor", tensor))
-    else:
-        node.attribute.append(helper.make_attribute(name, np.asarray(values, dtype=np.float32).astype(float).tolist()))
-
-
-def _replace_integers(node: onnx.NodeProto, name: str, values: np.ndarray) -> None:
-    _remove(node, name)
-    node.attribute.append(helper.make_attribute(name, values.astype(int).tolist()))
-
-
-def _remove(node: onnx.NodeProto, *names: str) -> None:
-    kept = [attribute for attribute in node.attribute if attribute.name not in names]
-    del node.attribute[:]
-    node.attribute.extend(kept)

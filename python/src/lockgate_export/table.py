@@ -107,7 +107,20 @@ def _column(values: Any) -> np.ndarray:
             return array.astype(np.float64)
     except (TypeError, ValueError):
         pass
-    return np.array([value if isinstance(value, str) else str(value) for value in array], dtype=object)
+    # As they are, for the library; `texts_of` is what the export is given.
+    kept = np.empty(len(array), dtype=object)
+    kept[:] = array.tolist()
+    return kept
+
+
+def texts_of(column: np.ndarray) -> np.ndarray:
+    """A column as texts. A missing one is `nan` or `None`, which is what encoders' categories become in ONNX."""
+    return np.array([str(value) for value in column], dtype=object)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a column of texts holds nothing."""
+    return value is None or (not isinstance(value, str) and bool(value != value))
 
 
 def read_file(path: Path) -> tuple[Table, np.ndarray | None]:

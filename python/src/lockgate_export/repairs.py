@@ -1,0 +1,93 @@
+"""Where skl2onnx refuses what it could write, or writes something else than scikit-learn computes: repaired while a model is converted,
+and put back afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Iterator
+
+import numpy as np
+
+from .graph import ContainerWriter
+from .parts import walk
+
+
+@contextlib.contextmanager
+def repaired(model: Any) -> Iterator[None]:
+    """All repairs, for as long as the model is converted."""
+    with contextlib.ExitStack() as stack:
+        for part in walk(model):
+            if getattr(part, "flatten_transform", False) is True:
+                # skl2onnx refuses votes that flatten what `transform` returns; predictions do not depend on it.
+                stack.enter_context(_replaced(part, "flatten_transform", False))
+            if type(part).__name__ in ("VotingClassifier", "VotingRegressor") and isinstance(part.weights, (list, tuple)):
+                # It sums weights as an array does.
+                stack.enter_context(_replaced(part, "weights", np.asarray(part.weights)))
+        stack.enter_context(_zipmap_everywhere())
+        stack.enter_context(_interpolating_calibration())
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def _zipmap_everywhere() -> Iterator[None]:
+    """Classifiers whose converters know no `zipmap`, such as LinearSVC, write none; asking for none is no mistake."""
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+    from skl2onnx.common import _registration
+    from sklearn.base import ClassifierMixin
+
+    pool = _registration._converter_pool
+    names = {
+        alias
+        for kind, alias in sklearn_operator_name_map.items()
+        if isinstance(kind, type) and issubclass(kind, ClassifierMixin) and alias in pool
+    }
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            options = pool[name].get_allowed_options()
+            if options is not None and "zipmap" not in options:
+                stack.enter_context(_replaced(pool[name], "_options", {**options, "zipmap": [True, False]}))
+        yield
+
+
+@contextlib.contextmanager
+def _interpolating_calibration() -> Iterator[None]:
+    """skl2onnx takes the value at the nearest threshold of an isotonic calibration; scikit-learn interpolates between the two."""
+    try:
+        from skl2onnx.operator_converters import calibrated_classifier_cv as converter
+    except ImportError:
+        converter = None
+    if not hasattr(converter, "_transform_isotonic"):
+        # What it writes is compared with the model all the same.
+        yield
+        return
+    with _replaced(converter, "_transform_isotonic", _isotonic):
+        yield
+
+
+def _isotonic(scope: Any, container: Any, model: Any, scores: str, k: int, dtype: Any, proto_type: int) -> str:
+    """A piecewise linear function of a column of scores: each piece adds its rise times the share of it that lies below the score."""
+    calibrator = model.calibrators[k]
+    x = np.asarray(calibrator.X_thresholds_, dtype=dtype)
+    y = np.asarray(calibrator.y_thresholds_, dtype=np.float64)
+    writer = ContainerWriter(scope, container)
+    column = writer.node("Reshape", [scores, writer.constant(np.array([-1, 1], dtype=np.int64))])
+    if len(x) == 1:
+        nothing = writer.node("Mul", [column, writer.constant(np.zeros(1, dtype=dtype))])
+        return writer.node("Add", [nothing, writer.constant(y.astype(dtype))])
+    # Thresholds that are equal in this precision leave a step.
+    widths = np.maximum(np.diff(x), np.maximum(np.spacing(np.abs(x[:-1])), np.finfo(dtype).tiny))
+    shares = writer.node("Div", [writer.node("Sub", [column, writer.constant(x[:-1])]), writer.constant(widths)])
+    limits = [writer.constant(np.asarray(limit, dtype=dtype)) for limit in (0.0, 1.0)]
+    within = writer.node("Clip", [shares, *limits])
+    rises = writer.constant(np.diff(y).astype(dtype).reshape(-1, 1))
+    return writer.node("Add", [writer.node("MatMul", [within, rises]), writer.constant(y[:1].astype(dtype))])

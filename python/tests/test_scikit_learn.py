@@ -1,0 +1,92 @@
+"""What scikit-learn's own converters lack or get wrong: categories, calibration, votes, classifiers without probabilities."""
+
+import numpy as np
+import pandas
+import pytest
+from conftest import close, run_onnx
+from sklearn import calibration, ensemble, feature_extraction, frozen, linear_model, pipeline, preprocessing, svm
+from sklearn.model_selection import GridSearchCV
+
+from lockgate_export import ExportError, export
+
+
+def histogram(**options):
+    return ensemble.HistGradientBoostingClassifier(max_iter=5, random_state=0, **options)
+
+
+@pytest.mark.parametrize("kind", [ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor])
+def test_columns_of_categories_that_no_tree_splits_on_keep_their_place(kind, data):
+    X = data.X.copy()
+    X[:, 3] = np.arange(300) < 3
+    model = kind(max_iter=5, categorical_features=[3], min_samples_leaf=30).fit(X, data.binary)
+    wanted = model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X).reshape(-1, 1)
+    for rows in (None, X):
+        close(run_onnx(export(model, rows).onnx, X)[-1], wanted)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_texts_that_no_tree_splits_on(double, data):
+    frame = pandas.DataFrame({"a": data.X[:, 0], "venue": np.where(np.arange(300) < 3, "x", "y"), "b": data.X[:, 1]})
+    frame["venue"] = frame["venue"].astype("category")
+    model = histogram(categorical_features="from_dtype", min_samples_leaf=30).fit(frame, data.three)
+    exported = export(model, frame, double=double)
+    assert [feature["name"] for feature in exported.manifest.features] == ["a", "venue", "b"]
+    inputs = [frame[["a"]], frame[["venue"]].astype(str), frame[["b"]]]
+    close(run_onnx(exported.onnx, *inputs)[1], model.predict_proba(frame))
+
+
+@pytest.mark.parametrize("kind", ["binary", "three_texts"])
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        histogram(),
+        ensemble.GradientBoostingClassifier(n_estimators=5),
+        ensemble.RandomForestClassifier(5, random_state=0),
+        svm.LinearSVC(),
+        pipeline.make_pipeline(preprocessing.StandardScaler(), histogram()),
+        pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()),
+        pipeline.make_pipeline(preprocessing.StandardScaler(), svm.LinearSVC()),
+    ],
+    ids=["histogram", "boosted", "forest", "svc", "scaled_histogram", "scaled_logistic", "scaled_svc"],
+)
+def test_calibrated_models(inner, method, kind, data):
+    model = calibration.CalibratedClassifierCV(inner, method=method, cv=2).fit(data.X.astype(np.float64), data.target(kind))
+    scores = run_onnx(export(model, data.X).onnx, data.X)[1]
+    close(scores, model.predict_proba(data.X.astype(np.float64)), 1e-3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        svm.LinearSVC(),
+        pipeline.make_pipeline(preprocessing.StandardScaler(), svm.LinearSVC()),
+        GridSearchCV(svm.LinearSVC(), {"C": [0.5, 1.0]}, cv=2),
+        GridSearchCV(pipeline.make_pipeline(preprocessing.StandardScaler(), svm.LinearSVC()), {"linearsvc__C": [0.5, 1.0]}, cv=2),
+        ensemble.VotingClassifier([("a", pipeline.make_pipeline(preprocessing.StandardScaler(), svm.LinearSVC())), ("b", svm.LinearSVC(C=0.1))]),
+    ],
+    ids=["alone", "pipeline", "searched", "searched_pipeline", "voting"],
+)
+def test_classifiers_without_probabilities(model, data):
+    model.fit(data.X, data.target("three_texts"))
+    labels = run_onnx(export(model, data.X).onnx, data.X)[0]
+    assert np.mean(labels == model.predict(data.X)) > 0.99
+
+
+def test_texts_into_a_classifier_without_probabilities():
+    texts, target = ["rates rise", "rates fall", "shares rise", "growth falls"] * 10, ["up", "down", "up", "down"] * 10
+    model = pipeline.make_pipeline(feature_extraction.text.TfidfVectorizer(lowercase=False), svm.LinearSVC()).fit(texts, target)
+    labels = run_onnx(export(model, texts).onnx, np.array(texts).reshape(-1, 1))[0]
+    assert (labels == model.predict(texts)).all()
+
+
+@pytest.mark.parametrize("weights", [[1, 2], (3.0, 1.0), np.array([1, 2]), None])
+def test_votes_with_weights(weights, data):
+    forest = ensemble.RandomForestClassifier(5, random_state=0)
+    classifier = ensemble.VotingClassifier([("a", forest), ("b", linear_model.LogisticRegression())], voting="soft", weights=weights)
+    classifier.fit(data.X, data.three)
+    close(run_onnx(export(classifier, data.X).onnx, data.X)[1], classifier.predict_proba(data.X))
+    assert classifier.weights is weights, "exporting leaves the model as it was"
+    trees = ensemble.RandomForestRegressor(5, random_state=0)
+    regressor = ensemble.VotingRegressor([("a", trees), ("b", linear_model.Ridge())], weights=weights).fit(data.X, data.real)
+    close(run_onnx(export(regressor, data.X).onnx, data.X)[0][:, 0], regressor.predict(data.X))
