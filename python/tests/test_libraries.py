@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import xgboost as xgb
 from conftest import check_covers, close, run_onnx
-from sklearn import calibration, ensemble, linear_model, naive_bayes, neural_network, pipeline, preprocessing, svm, tree
+from sklearn import calibration, ensemble, linear_model, multiclass, naive_bayes, neural_network, pipeline, preprocessing, svm, tree
 from sklearn.model_selection import GridSearchCV
 
-from lockgate_export import export
+from lockgate_export import ExportError, ExportWarning, export
 
 quiet = {"n_estimators": 12, "verbose": -1}
 
@@ -191,6 +191,42 @@ def test_early_stopping_uses_the_best_iterations(data):
     assert boosted.best_iteration < 59 and light.best_iteration_ < 59
     for model in (boosted, light):
         close(run_onnx(export(model, data.X).onnx, data.X)[1], model.predict_proba(data.X))
+
+
+def test_files_of_models_that_stopped_early_answer_as_xgboost_loads_them(data, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 2, 300)
+    fit, held = slice(0, 200), slice(200, 300)
+    boosted = xgb.XGBClassifier(n_estimators=60, early_stopping_rounds=5, learning_rate=0.5)
+    boosted.fit(data.X[fit], noise[fit], eval_set=[(data.X[held], noise[held])], verbose=False)
+    assert boosted.best_iteration + 1 < boosted.get_booster().num_boosted_rounds()
+    for ending in ("json", "ubj"):
+        boosted.save_model(tmp_path / f"model.{ending}")
+        close(run_onnx(export(tmp_path / f"model.{ending}", data.X).onnx, data.X)[1], boosted.predict_proba(data.X))
+    # A booster is no estimator, and neither is its file: all iterations predict.
+    booster = boosted.get_booster()
+    booster.save_model(tmp_path / "booster.json")
+    for model in (booster, tmp_path / "booster.json"):
+        with pytest.warns(ExportWarning, match=r"all \d+ iterations of the booster are exported"):
+            scores = run_onnx(export(model, data.X).onnx, data.X)[1]
+        close(scores[:, 1], booster.predict(xgb.DMatrix(data.X)))
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_labels_that_do_not_exclude_each_other_are_a_probability_each(labels, data, lockgate):
+    targets = np.column_stack([data.binary, data.X[:, 1] > 0, data.X[:, 2] > 0.5][:labels]).astype(int)
+    boosted = xgb.XGBClassifier(n_estimators=6).fit(data.X, targets)
+    exported = export(boosted, data.X, name="boosted")
+    close(run_onnx(exported.onnx, data.X)[0], boosted.predict_proba(data.X))
+    assert exported.manifest.labels == []
+    close(lockgate(exported, data.X[:40])["variable"], boosted.predict_proba(data.X[:40]))
+    with pytest.raises(ExportError, match="do not exclude each other, so they are no classes"):
+        export(boosted, data.X, labels=["a", "b", "c"][:labels])
+    with pytest.raises(ExportError, match="is exported alone only"):
+        export(scaled(xgb.XGBClassifier(n_estimators=6)).fit(data.X, targets), data.X)
+    lines = multiclass.OneVsRestClassifier(linear_model.LogisticRegression()).fit(data.X, targets)
+    exported = export(lines, data.X, name="lines")
+    close(run_onnx(exported.onnx, data.X)[1], lines.predict_proba(data.X))
+    assert exported.manifest.labels == []
 
 
 def test_boosters_and_their_files(data, tmp_path):

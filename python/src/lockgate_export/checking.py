@@ -92,16 +92,15 @@ def _distance(got: Answers, expected: Answers) -> np.ndarray | None:
     """How far apart the answers are, row by row; infinite where there is no distance. None when they cannot be compared."""
     if expected.scores is not None and got.scores is not None:
         theirs, ours = expected.scores, got.scores
-        if len(theirs) != len(ours):
-            return np.full(len(theirs), np.inf)
         if theirs.shape[1] == 1 and ours.shape[1] == 2:
             # One probability stands for two classes.
             ours = ours[:, 1:]
-        if theirs.shape == ours.shape:
-            same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-            with np.errstate(all="ignore"):
-                apart = np.where(same, 0.0, np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs)))
-            return np.nan_to_num(apart, nan=np.inf).max(axis=1, initial=0.0)
+        if theirs.shape != ours.shape:
+            return np.full(len(theirs), np.inf)
+        same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+        with np.errstate(all="ignore"):
+            apart = np.where(same, 0.0, np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs)))
+        return np.nan_to_num(apart, nan=np.inf).max(axis=1, initial=0.0)
     if expected.labels is not None and got.labels is not None:
         if len(expected.labels) != len(got.labels):
             return np.full(len(expected.labels), np.inf)
@@ -220,8 +219,10 @@ def _library(model: Any, kind: str, table: Table) -> Answers | None:
     if kind == "xgboost" and not hasattr(model, "get_booster"):
         import xgboost
 
-        raw = model.predict(xgboost.DMatrix(table.matrix(np.float32), feature_names=model.feature_names))
-        return _raw(raw)
+        from .xgboost_models import iterations
+
+        rows = xgboost.DMatrix(table.matrix(np.float32), feature_names=model.feature_names)
+        return _raw(model.predict(rows, iteration_range=(0, iterations(model) or 0)))
     if kind == "lightgbm" and not hasattr(model, "booster_"):
         return _raw(model.predict(table.matrix()))
     rows = _rows_for(model, table)

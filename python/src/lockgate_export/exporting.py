@@ -106,6 +106,12 @@ def export(
             where="labels",
             hint="list one label per class, in the order of the scores",
         )
+    if given is not None and converted.multilabel:
+        raise ExportError(
+            "the model's labels do not exclude each other, so they are no classes",
+            where="labels",
+            hint="leave `labels` out; the scores are a probability per label, in the order of y's columns",
+        )
     if classes is None and given is not None:
         classes = given
     native = None if classes is None else [label_text(label) for label in classes]

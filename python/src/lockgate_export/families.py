@@ -33,6 +33,8 @@ class Converted:
     # How many columns one row (or one step of a row) has, where that is known.
     features: int | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # Whether the scores are a probability each, of labels that do not exclude each other.
+    multilabel: bool = False
 
 
 def family(model: Any) -> str:
@@ -98,6 +100,15 @@ def attribute(model: Any, name: str) -> Any:
         return None
 
 
+def is_multilabel(model: Any) -> bool:
+    """Whether a classifier of scikit-learn answers with several labels that do not exclude each other."""
+    steps = getattr(model, "steps", None)
+    if steps:
+        model = steps[-1][1]
+    binarizer = getattr(model, "_label_binarizer", getattr(model, "label_binarizer_", None))
+    return attribute(model, "multilabel_") is True or str(getattr(binarizer, "y_type_", "")).startswith("multilabel")
+
+
 def convert(model: Any, table: Table | None, *, double: bool, binary: bool) -> Converted:
     """Converts a model. `binary` says that one probability stands for two classes."""
     kind = family(model)
@@ -139,7 +150,7 @@ def _boosted(model: Any, kind: str, double: bool) -> Converted:
         write_regressor(graph, rows, boosted.ensemble, boosted.link, output, double=wide)
         graph.output(output, "float", ["N", boosted.ensemble.scores])
     names = column_names(model, kind)
-    return Converted(graph.model(), labels, names, boosted.features, boosted.ranges or {})
+    return Converted(graph.model(), labels, names, boosted.features, boosted.ranges or {}, boosted.multilabel)
 
 
 def _sklearn(model: Any, table: Table | None, double: bool) -> Converted:
@@ -149,9 +160,11 @@ def _sklearn(model: Any, table: Table | None, double: bool) -> Converted:
     converted = sklearn_models.convert(model, table, None if features is None else int(features), double=double)
     classes = attribute(model, "classes_")
     labels = None
-    if classes is not None and not (isinstance(classes, list) and any(np.ndim(part) for part in classes)) and np.ndim(classes) == 1:
+    multilabel = is_multilabel(model) or (isinstance(classes, list) and any(np.ndim(part) for part in classes))
+    if classes is not None and not multilabel and np.ndim(classes) == 1:
         labels = sklearn_models.plain_labels(classes)
-    return Converted(converted, labels, column_names(model, "sklearn"), None if features is None else int(features))
+    features = None if features is None else int(features)
+    return Converted(converted, labels, column_names(model, "sklearn"), features, multilabel=multilabel)
 
 
 def _keras(model: Any, double: bool, binary: bool) -> Converted:

@@ -237,6 +237,12 @@ def _converter(read: Any, classifies: bool) -> Any:
         from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
         boosted = read(operator.raw_operator)
+        if classifies and boosted.multilabel:
+            raise ExportError(
+                "a classifier of several labels that do not exclude each other is exported alone only",
+                where=type(operator.raw_operator).__name__,
+                hint="export it without the pipeline, and apply what stands before it beforehand; or train one classifier per label",
+            )
         writer = ContainerWriter(scope, container)
         rows, inputs = _joined(writer, operator, boosted)
         # XGBoost computes in single precision, whatever it is given.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import ExportError
+from .errors import ExportError, ExportWarning
 from .trees import Ensemble, Link, Tree
 
 # What the library does to the sum of the leaves, by objective.
@@ -49,6 +50,8 @@ class Boosted:
     feature_names: list[str] | None
     features: int
     ranges: dict[str, tuple[float, float]] | None = None
+    # Whether the scores are a probability each, of labels that do not exclude each other.
+    multilabel: bool = False
 
 
 def read(model: Any) -> Boosted:
@@ -72,9 +75,14 @@ def read(model: Any) -> Boosted:
     parameters = learner["learner_model_param"]
     classes = int(parameters["num_class"])
     scores = max(classes, int(parameters.get("num_target", 1)), 1)
-    trees = _trees(learner["gradient_booster"], _last_iteration(model, booster, is_estimator), scores)
+    wanted = iterations(model)
+    if wanted is None:
+        _say_that_all_predict(booster)
+    trees = _trees(learner["gradient_booster"], wanted, scores)
     labels = None
-    if classes > 1 or objective == "binary:logistic":
+    # Labels that do not exclude each other are a probability each, and no classes.
+    multilabel = scores > max(classes, 1) and objective.startswith("binary:")
+    if not multilabel and (classes > 1 or objective == "binary:logistic"):
         labels = list(range(max(classes, 2)))
         if is_estimator:
             labels = list(model.classes_) if hasattr(model, "classes_") else None
@@ -86,18 +94,32 @@ def read(model: Any) -> Boosted:
         )
     names = learner.get("feature_names") or None
     base = _base(parameters["base_score"], objective, scores)
-    return Boosted(Ensemble(trees, base, "BRANCH_LT"), LINKS[objective], labels, names, int(parameters["num_feature"]))
+    ensemble = Ensemble(trees, base, "BRANCH_LT")
+    return Boosted(ensemble, LINKS[objective], labels, names, int(parameters["num_feature"]), multilabel=multilabel)
 
 
-def _last_iteration(model: Any, booster: Any, is_estimator: bool) -> int | None:
-    """How many iterations predict: an estimator that stopped early uses the best ones, a booster all."""
-    if not is_estimator:
+def iterations(model: Any) -> int | None:
+    """How many iterations predict, None for all: training that stopped early leaves the best one, which estimators of the
+    scikit-learn interface go by, and which their files are loaded with again. A booster uses all."""
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    best = booster.attr("best_iteration")
+    if best is None:
         return None
-    try:
-        best = model.best_iteration
-    except AttributeError:
+    if not hasattr(model, "get_booster") and booster.attr("scikit_learn") is None:
         return None
-    return None if best is None else int(best) + 1
+    return int(best) + 1
+
+
+def _say_that_all_predict(booster: Any) -> None:
+    best = booster.attr("best_iteration")
+    if best is None or int(best) + 1 >= booster.num_boosted_rounds():
+        return
+    warnings.warn(
+        f"training stopped early, and all {booster.num_boosted_rounds()} iterations of the booster are exported, as they all predict; "
+        f"give `booster[: booster.best_iteration + 1]` for the best {int(best) + 1}",
+        ExportWarning,
+        stacklevel=3,
+    )
 
 
 def _base(stored: str, objective: str, scores: int) -> np.ndarray:
