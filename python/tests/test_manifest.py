@@ -124,6 +124,24 @@ def test_an_existing_onnx_file(data, tmp_path, capsys):
     close(read["metrics"]["accuracy"], np.mean(scores.argmax(axis=1) == data.three))
 
 
+def test_an_onnx_file_of_two_parts_and_a_fixed_batch(data, tmp_path):
+    from lockgate_export.graph import Graph
+
+    graph = Graph("torch")
+    rows = graph.input("rows", "float", [1, 6])
+    graph.node("MatMul", [rows, graph.constant(np.eye(6, 3, dtype=np.float32))], outputs=["scores"])
+    graph.output("scores", "float", [1, 3])
+    onnx.save(graph.model(), tmp_path / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    assert (tmp_path / "model.onnx.data").is_file()
+    with pytest.warns(ExportWarning, match="the input `rows` takes 1 rows, no more and no fewer"):
+        model, _ = export(tmp_path / "model.onnx").save(tmp_path / "out")
+    close(run_onnx(onnx.load(model), data.X[:1])[0], data.X[:1, :3])
+    with pytest.raises(ExportError) as refused:
+        (tmp_path / "model.pt").write_bytes(b"")
+        export(tmp_path / "model.pt")
+    assert "external_data=False" in refused.value.hint and "dynamic_shapes" in refused.value.hint and "dynamic_axes" in refused.value.hint
+
+
 def test_the_command(forest, frame, data, tmp_path, capsys):
     joblib.dump(forest, tmp_path / "my forest.joblib")
     frame.assign(y=data.target("three_texts")).to_csv(tmp_path / "train.csv", index=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,16 +11,13 @@ import onnx
 from onnx import helper
 
 from . import keras_models, sklearn_models
-from .errors import ExportError
+from .errors import ExportError, ExportWarning
 from .graph import Graph
 from .keras_file import read_keras, read_live
-from .loading import KerasFile
+from .loading import CATBOOST_HINT, TORCH_HINT, KerasFile
 from .table import Table
 from .trees import write_classifier, write_regressor
 from .xgboost_models import Boosted
-
-CATBOOST_HINT = "CatBoost writes ONNX itself: `model.save_model('model.onnx', format='onnx')`; then give the ONNX file"
-TORCH_HINT = "export it with `torch.onnx.export(model, example, 'model.onnx')` and give the ONNX file"
 
 
 @dataclass
@@ -184,6 +182,14 @@ def _existing(model: onnx.ModelProto) -> Converted:
     """An ONNX file that another program wrote."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
+    fixed = [value for value in inputs if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].dim_value]
+    if fixed:
+        warnings.warn(
+            f"the input `{fixed[0].name}` takes {fixed[0].type.tensor_type.shape.dim[0].dim_value} rows, no more and no fewer; export it with "
+            "a batch of any size (PyTorch: `dynamic_shapes`, or `dynamic_axes` with dynamo=False)",
+            ExportWarning,
+            stacklevel=4,
+        )
     names, features = None, None
     if len(inputs) == 1:
         sizes = inputs[0].type.tensor_type.shape.dim

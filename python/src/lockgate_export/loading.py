@@ -15,12 +15,20 @@ import onnx
 from .errors import ExportError, missing_package
 
 PICKLED = (".joblib", ".pkl", ".pickle")
+CATBOOST_HINT = "CatBoost writes ONNX itself: `model.save_model('model.onnx', format='onnx')`; then give the ONNX file"
+# Without `external_data=False` the weights go into a second file, and without `dynamic_shapes` the file takes as many rows as the
+# example has, which must not be one: a size of one is never dynamic.
+TORCH_HINT = (
+    "export it with `torch.onnx.export(model, (example,), 'model.onnx', external_data=False, "
+    "dynamic_shapes=({0: torch.export.Dim('batch')},))`, the example of two rows or more, and give the ONNX file; with dynamo=False, "
+    "`input_names=['X'], dynamic_axes={'X': {0: 'batch'}}` instead"
+)
 HINTS = {
-    ".pt": "export it with `torch.onnx.export(model, example, 'model.onnx')` and give the ONNX file",
-    ".pth": "export it with `torch.onnx.export(model, example, 'model.onnx')` and give the ONNX file",
+    ".pt": TORCH_HINT,
+    ".pth": TORCH_HINT,
     ".h5": "load it with Keras 3 and save it with `model.save('model.keras')`",
     ".hdf5": "load it with Keras 3 and save it with `model.save('model.keras')`",
-    ".cbm": "CatBoost writes ONNX itself: `model.save_model('model.onnx', format='onnx')`; then give the ONNX file",
+    ".cbm": CATBOOST_HINT,
 }
 
 
