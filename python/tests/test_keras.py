@@ -124,6 +124,11 @@ def nested():
     return keras.Model(rows, [L.Dense(2)(inner(rows)), L.Dense(1)(L.Flatten()(rows))])
 
 
+def of_ranks(layer, *shapes):
+    inputs = [keras.Input(shape) for shape in shapes]
+    return keras.Model(inputs, layer(inputs))
+
+
 MODELS = {
     "normalization": adapted,
     "fixed normalization": lambda: sequential(L.Normalization(mean=[1.0, 2.0], variance=[4.0, 0.25]), L.Dense(2), shape=(2,)),
@@ -146,6 +151,11 @@ MODELS = {
     ),
     "embedding of integers": lambda: keras.Sequential([keras.Input((7,), dtype="int32", name="embedded"), L.Embedding(10, 4), L.GRU(3)]),
     "embedding of floats": lambda: keras.Sequential([keras.Input((7,), name="embedded"), L.Embedding(10, 4), L.Flatten(), L.Dense(3)]),
+    "merging (1, 3) and (3)": lambda: of_ranks(L.Add(), (1, 3), (3,)),
+    "merging (3) and (4, 3)": lambda: of_ranks(L.Subtract(), (3,), (4, 3)),
+    "merging (4, 3), (3) and (2, 4, 3)": lambda: of_ranks(L.Multiply(), (4, 3), (3,), (2, 4, 3)),
+    "merging (None, 3) and (3)": lambda: of_ranks(L.Average(), (None, 3), (3,)),
+    "merging (3) and (1, 3)": lambda: of_ranks(L.Maximum(), (3,), (1, 3)),
     "shared layers": shared,
     "nested": nested,
 }

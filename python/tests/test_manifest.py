@@ -133,7 +133,7 @@ def test_an_onnx_file_of_two_parts_and_a_fixed_batch(data, tmp_path):
     graph.output("scores", "float", [1, 3])
     onnx.save(graph.model(), tmp_path / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     assert (tmp_path / "model.onnx.data").is_file()
-    with pytest.warns(ExportWarning, match="the input `rows` takes 1 rows, no more and no fewer"):
+    with pytest.warns(ExportWarning, match="the input `rows` has a fixed batch of 1"):
         model, _ = export(tmp_path / "model.onnx").save(tmp_path / "out")
     close(run_onnx(onnx.load(model), data.X[:1])[0], data.X[:1, :3])
     with pytest.raises(ExportError) as refused:

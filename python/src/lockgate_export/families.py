@@ -185,7 +185,7 @@ def _existing(model: onnx.ModelProto) -> Converted:
     fixed = [value for value in inputs if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].dim_value]
     if fixed:
         warnings.warn(
-            f"the input `{fixed[0].name}` takes {fixed[0].type.tensor_type.shape.dim[0].dim_value} rows, no more and no fewer; export it with "
+            f"the input `{fixed[0].name}` has a fixed batch of {fixed[0].type.tensor_type.shape.dim[0].dim_value}; export it with "
             "a batch of any size (PyTorch: `dynamic_shapes`, or `dynamic_axes` with dynamo=False)",
             ExportWarning,
             stacklevel=4,

@@ -505,16 +505,34 @@ def _concatenate(layer: Layer, values: list[Value]) -> Value:
 
 def _fold(operator: str) -> Callable[[Layer, list[Value]], Value]:
     def write(layer: Layer, values: list[Value]) -> Value:
+        values = _of_one_rank(layer, values)
         name = values[0].name
         for value in values[1:]:
             name = layer.op(operator, name, value.name)
         if layer.kind == "Average":
             name = layer.op("Div", name, layer.constant(float(len(values))))
-        longest = max((value.shape for value in values), key=len)
-        shape = [max((value.shape[place] or 0 for value in values if len(value.shape) == len(longest)), default=0) for place in range(len(longest))]
-        return Value(name, tuple(size or None for size in shape))
+        return Value(name, tuple(_broadcast(sizes) for sizes in zip(*(value.shape for value in values))))
 
     return write
+
+
+def _of_one_rank(layer: Layer, values: list[Value]) -> list[Value]:
+    """Keras gives tensors of fewer dimensions new ones after the batch; ONNX's operators would take them before it."""
+    rank = max(len(value.shape) for value in values)
+    same = []
+    for value in values:
+        new = rank - len(value.shape)
+        if new:
+            axes = layer.integers(*range(1, new + 1))
+            value = Value(layer.op("Unsqueeze", value.name, axes), (*[1] * new, *value.shape))
+        same.append(value)
+    return same
+
+
+def _broadcast(sizes: tuple[int | None, ...]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    most = max(known, default=1)
+    return most if most > 1 or len(known) == len(sizes) else None
 
 
 # Convolutions and pooling
