@@ -1,10 +1,13 @@
 """What scikit-learn's own converters lack or get wrong: categories, calibration, votes, classifiers without probabilities."""
 
+import json
+
 import numpy as np
+import onnx
 import pandas
 import pytest
-from conftest import close, run_onnx
-from sklearn import calibration, ensemble, feature_extraction, frozen, linear_model, pipeline, preprocessing, svm
+from conftest import call, close, run_onnx
+from sklearn import calibration, compose, ensemble, feature_extraction, linear_model, pipeline, preprocessing, svm
 from sklearn.model_selection import GridSearchCV
 
 from lockgate_export import ExportError, export
@@ -78,6 +81,32 @@ def test_texts_into_a_classifier_without_probabilities():
     model = pipeline.make_pipeline(feature_extraction.text.TfidfVectorizer(lowercase=False), svm.LinearSVC()).fit(texts, target)
     labels = run_onnx(export(model, texts).onnx, np.array(texts).reshape(-1, 1))[0]
     assert (labels == model.predict(texts)).all()
+
+
+@pytest.mark.parametrize("names", [["mid price (€)", "vol/1", "day"], ["a b", "a_b", "a_b1"], ["label", "probabilities", "variable"]])
+def test_columns_keep_their_names(names, data, tmp_path):
+    days = np.array(["mon", "tue", "wed"])[data.three]
+    frame = pandas.DataFrame({names[0]: data.X[:, 0], names[1]: data.X[:, 1], names[2]: days})
+    columns = compose.ColumnTransformer([("n", preprocessing.StandardScaler(), names[:2]), ("c", preprocessing.OneHotEncoder(), names[2:])])
+    model = pipeline.make_pipeline(columns, linear_model.LogisticRegression()).fit(frame, data.binary)
+    exported = export(model, frame, name="named")
+    assert [value.name for value in exported.onnx.graph.input] == names
+    assert [feature["name"] for feature in exported.manifest.features] == names
+    onnx.checker.check_model(exported.onnx, full_check=True)
+    wanted = model.predict_proba(frame)
+    close(run_onnx(exported.onnx, *[frame[[name]] for name in names])[1], wanted)
+    package, manifest = exported.save(tmp_path)
+    call("package", package, "--manifest", manifest, "--output", tmp_path / "named.lgp")
+    rows = frame[:20]
+    rows[names[::-1]].to_csv(tmp_path / "rows.csv", index=False)
+    inputs = [
+        {"name": name, "shape": [20, 1], "datatype": "BYTES" if name == names[2] else "FP32", "data": rows[name].tolist()} for name in names
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps({"inputs": inputs}))
+    for file in ("rows.csv", "rows.json"):
+        outputs = json.loads(call("predict", tmp_path / "named.lgp", "--input", tmp_path / file, "--json"))["outputs"]
+        scores = next(output for output in outputs if output["datatype"] == "FP32")
+        close(np.reshape(scores["data"], scores["shape"]), wanted[:20])
 
 
 @pytest.mark.parametrize("weights", [[1, 2], (3.0, 1.0), np.array([1, 2]), None])

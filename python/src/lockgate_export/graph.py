@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .errors import ExportError
+
 ML = "ai.onnx.ml"
 # The oldest sets that have all that is written here: double attributes of trees (3), LayerNormalization (17), axes as inputs (18).
 OPSET = 18
@@ -112,3 +114,43 @@ class ContainerWriter:
             **attributes,
         )
         return next(output for output in outputs if output)
+
+
+def rename_inputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Gives the inputs these names, as they stand. A value that already has one of them, such as an output, gets another."""
+    inputs = [value.name for value in model.graph.input]
+    if inputs == list(names):
+        return
+    if len(inputs) != len(names):
+        raise ExportError(f"the ONNX file has {len(inputs)} inputs for {len(names)} columns", hint="leave out columns that the model drops")
+    new = dict(zip(inputs, names))
+    used = _values(model.graph)
+    for name in sorted((used & set(names)) - set(inputs)):
+        count = 1
+        while f"{name}_{count}" in used | set(names):
+            count += 1
+        new[name] = f"{name}_{count}"
+        used.add(new[name])
+    _rename(model.graph, new)
+
+
+def _values(graph: onnx.GraphProto) -> set[str]:
+    """The names of all values, those of graphs inside it too."""
+    found = {value.name for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info)}
+    for node in graph.node:
+        found.update((*node.input, *node.output))
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found |= _values(attribute.g)
+    return found
+
+
+def _rename(graph: onnx.GraphProto, new: dict[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        value.name = new.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _rename(attribute.g, new)

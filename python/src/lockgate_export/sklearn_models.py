@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from .errors import ExportError, missing_package
-from .graph import ML, ML_OPSET, OPSET, ContainerWriter
+from .graph import ML, ML_OPSET, OPSET, ContainerWriter, rename_inputs
 from .parts import walk
 from .repairs import repaired
 from .table import Table
@@ -40,6 +40,9 @@ def convert(model: Any, table: Table | None, features: int | None, *, double: bo
     except Exception as error:
         raise _explained(model, error) from error
     _unique_opsets(converted)
+    if separate_columns(model, table):
+        assert table is not None
+        rename_inputs(converted, [table.name(index) for index in range(table.width)])
     fill_trees(converted, model, double=double)
     return _typed(converted, model) if double else converted
 
