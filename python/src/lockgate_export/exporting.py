@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -15,6 +15,7 @@ from . import answers as beside
 from . import families, metrics as figures, running
 from .checking import compare
 from .errors import ExportError, ExportWarning
+from .kinds import as_trained
 from .loading import load
 from .manifest import Manifest, label_text
 from .table import Table, as_table, is_missing
@@ -214,20 +215,25 @@ def _named(table: Table, names: Sequence[str] | None) -> Table:
         return table.select(names)
     if len(names) != table.width:
         raise ExportError(f"{len(names)} names are given, X has {table.width} columns", where="feature_names")
-    return Table(names, table.columns, table.array)
+    return replace(table, names=names)
 
 
 def _expected_columns(model: Any, kind: str, table: Table | None) -> Table | None:
-    """The columns that the model was trained on, in its order."""
+    """The columns that the model was trained on, in its order and of their kinds."""
     if table is None or table.array is not None:
         return table
+    ordered = _in_order(model, kind, table)
+    return as_trained(model, ordered) if kind == "sklearn" else ordered
+
+
+def _in_order(model: Any, kind: str, table: Table) -> Table:
     names = families.column_names(model, kind) if kind in ("sklearn", "xgboost", "lightgbm") else None
     if names is not None and table.names is not None and set(names) <= set(table.names):
         return table.select(names)
     if names is not None and table.names is not None and table.width != len(names):
         return table.select(names)
     if names is not None and len(names) == table.width:
-        return Table(table.names or names, table.columns)
+        return replace(table, names=table.names or names)
     return table
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .graph import ContainerWriter
 from .parts import walk
+from .table import is_missing
 
 
 @contextlib.contextmanager
@@ -23,6 +24,10 @@ def repaired(model: Any) -> Iterator[None]:
             if type(part).__name__ in ("VotingClassifier", "VotingRegressor") and isinstance(part.weights, (list, tuple)):
                 # It sums weights as an array does.
                 stack.enter_context(_replaced(part, "weights", np.asarray(part.weights)))
+            texts = [value for value in getattr(part, "statistics_", ()) if isinstance(value, str)]
+            if type(part).__name__ == "SimpleImputer" and texts and is_missing(part.missing_values):
+                # Among texts it wants the text that is missing; see `texts_of`.
+                stack.enter_context(_replaced(part, "missing_values", str(part.missing_values)))
         stack.enter_context(_zipmap_everywhere())
         stack.enter_context(_interpolating_calibration())
         yield

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -22,6 +23,8 @@ class Table:
     columns: list[np.ndarray]
     # Rows of more than one dimension each, such as time steps × features.
     array: np.ndarray | None = None
+    # What the columns were read from, where that was text; the model may know better which kind it is.
+    cells: list[Sequence[str]] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -64,11 +67,15 @@ class Table:
                 f"the data have no column `{missing[0]}`" + (f" and {len(missing) - 1} others" if len(missing) > 1 else ""),
                 hint=f"the columns are {', '.join(have) or 'not named'}",
             )
-        return Table(list(names), [self.columns[have.index(name)] for name in names])
+        return self._at([have.index(name) for name in names])
 
     def without(self, names: Sequence[str]) -> Table:
         kept = [index for index, name in enumerate(self.names or []) if name not in names]
-        return Table([self.name(index) for index in kept], [self.columns[index] for index in kept])
+        return self._at(kept)
+
+    def _at(self, places: Sequence[int]) -> Table:
+        cells = [self.cells[place] for place in places] if self.cells else []
+        return Table([self.name(place) for place in places], [self.columns[place] for place in places], cells=cells)
 
 
 def as_table(data: Any) -> Table:
@@ -154,7 +161,8 @@ def read_file(path: Path) -> tuple[Table, np.ndarray | None]:
 
 
 def read_csv(path: Path, delimiter: str = ",") -> Table:
-    """Reads rows under a header. A column whose cells are all numbers or empty is numeric; an empty cell is a missing value."""
+    """Reads rows under a header. A column whose cells are all numbers or empty is numeric, one of True and False holds truth values;
+    an empty cell is a missing value."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         lines = [line for line in csv.reader(file, delimiter=delimiter) if line]
     if len(lines) < 2:
@@ -166,11 +174,35 @@ def read_csv(path: Path, delimiter: str = ",") -> Table:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise ExportError(f"two columns are called `{twice[0]}`", where=str(path), hint="give each column its own name")
-    return Table(header, [_cells(cells) for cells in zip(*rows)])
+    cells = list(zip(*rows))
+    return Table(header, [_cells(column) for column in cells], cells=cells)
 
 
 def _cells(cells: Sequence[str]) -> np.ndarray:
+    truths = truths_of(cells)
+    if truths is not None:
+        return truths
+    # Codes such as 01234 are no numbers: they would lose their zeros.
+    numbers = None if any(CODE.fullmatch(cell.strip()) for cell in cells) else numbers_of(cells)
+    return np.array(cells, dtype=object) if numbers is None else numbers
+
+
+CODE = re.compile(r"[+-]?0[0-9]+|.*_.*")
+
+
+def numbers_of(cells: Sequence[str]) -> np.ndarray | None:
+    """The cells as numbers, NaN where they are empty; None where they are none."""
     try:
         return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
     except ValueError:
-        return np.array(cells, dtype=object)
+        return None
+
+
+def truths_of(cells: Sequence[str]) -> np.ndarray | None:
+    """The cells as truth values, as numbers where some are empty; None where they are none."""
+    words = [cell.strip().lower() for cell in cells]
+    if not set(words) <= {"true", "false", ""} or set(words) == {""}:
+        return None
+    if "" in words:
+        return np.array([np.nan if word == "" else float(word == "true") for word in words])
+    return np.array([word == "true" for word in words])
