@@ -7,14 +7,18 @@ import subprocess
 import sys
 
 import joblib
+import lightgbm
 import numpy as np
 import lockgate_export
 import onnx
 import pandas
 import pytest
+import xgboost
 import yaml
 from conftest import check_covers, close, run_onnx
-from sklearn import cluster, compose, ensemble, feature_extraction, impute, linear_model, naive_bayes, pipeline, preprocessing
+from sklearn import (
+    calibration, cluster, compose, ensemble, feature_extraction, impute, linear_model, multioutput, naive_bayes, neighbors, pipeline, preprocessing,
+)  # fmt: skip
 
 from lockgate_export import ExportError, ExportWarning, export
 from lockgate_export.cli import main
@@ -188,6 +192,8 @@ def test_the_command_as_a_program(forest, tmp_path):
         (["bad.onnx"], "error: bad.onnx is no valid ONNX file"),
         (["bad.json"], "error: bad.json is no model of XGBoost"),
         (["bad.txt"], "error: bad.txt is no model of LightGBM"),
+        (["cut.txt"], "error: cut.txt is cut off: it has no `end of trees`\nhint: copy the whole file, or save it again"),
+        (["cut2.txt"], "error: cut2.txt is cut off: it has no `end of parameters`\nhint: copy the whole file"),
         (["list.pkl"], "error: list.pkl holds 2 objects, not a model"),
         (["text.pkl"], "error: text.pkl holds str, not a model"),
         (["unfitted.pkl"], "error: the RandomForestClassifier is not fitted\nhint: call `fit` before exporting"),
@@ -200,7 +206,7 @@ def test_the_command_as_a_program(forest, tmp_path):
         (["forest.pkl", "--data", "rows.xls"], "error: there is no file rows.xls"),
     ],
 )
-def test_errors_say_what_where_and_what_to_do(arguments, message, forest, tmp_path, capsys, monkeypatch):
+def test_errors_say_what_where_and_what_to_do(arguments, message, forest, data, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "forest.pkl").write_bytes(pickle.dumps(forest))
     (tmp_path / "unfitted.pkl").write_bytes(pickle.dumps(ensemble.RandomForestClassifier()))
@@ -208,6 +214,9 @@ def test_errors_say_what_where_and_what_to_do(arguments, message, forest, tmp_pa
     (tmp_path / "text.pkl").write_bytes(pickle.dumps("a"))
     for name in ("model.pt", "model.h5", "bad.pkl", "bad.onnx", "bad.json", "bad.txt"):
         (tmp_path / name).write_bytes(b"bad")
+    whole = lightgbm.train({"verbose": -1}, lightgbm.Dataset(data.X, data.real), 3).model_to_string()
+    (tmp_path / "cut.txt").write_text(whole[: whole.index("Tree=1") + 100])
+    (tmp_path / "cut2.txt").write_text(whole[: whole.index("end of parameters")])
     (tmp_path / "few.csv").write_text("a,b\n1,2\n")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1\n")
     assert main(arguments) == 1
@@ -215,9 +224,6 @@ def test_errors_say_what_where_and_what_to_do(arguments, message, forest, tmp_pa
 
 
 def test_models_that_cannot_be_exported_say_why(data):
-    import lightgbm
-    import xgboost
-
     categories = pandas.DataFrame({"venue": pandas.Categorical(np.array(list("xyz"))[data.three]), "gap": data.X[:, 0]})
     cases = [
         (xgboost.XGBRegressor(n_estimators=2, booster="gblinear").fit(data.X, data.real), "linear booster has no trees"),
@@ -238,6 +244,25 @@ def test_models_that_cannot_be_exported_say_why(data):
     for model, what in cases:
         with pytest.raises(ExportError, match=what) as refused:
             export(model)
+        assert refused.value.hint
+
+
+def test_estimators_that_have_no_converter_are_named(data):
+    labels = np.column_stack([data.binary, 1 - data.binary])
+    frame = pandas.DataFrame({"venue": np.array(list("xyz"))[data.three], "gap": data.X[:, 0]})
+    columns = compose.ColumnTransformer([("x", preprocessing.OneHotEncoder(), ["venue"])], remainder="passthrough")
+    inner = pipeline.make_pipeline(columns, linear_model.LogisticRegression())
+    sure = calibration.CalibratedClassifierCV(linear_model.LogisticRegression(), method="temperature", cv=2)
+    cases = [
+        (multioutput.ClassifierChain(linear_model.LogisticRegression()).fit(data.X, labels), data.X, "no converter for ClassifierChain "),
+        (neighbors.NearestCentroid().fit(data.X, data.three), data.X, "no converter for NearestCentroid "),
+        (ensemble.RandomForestClassifier, data.X, "RandomForestClassifier is a class, not a model"),
+        (sure.fit(data.X, data.binary), data.X, "the calibration `temperature` cannot be exported"),
+        (calibration.CalibratedClassifierCV(inner, cv=2).fit(frame, data.binary), frame, "takes columns of several kinds"),
+    ]
+    for model, rows, what in cases:
+        with pytest.raises(ExportError, match=what) as refused:
+            export(model, rows)
         assert refused.value.hint
 
 

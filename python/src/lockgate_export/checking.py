@@ -42,7 +42,7 @@ def compare(model: Any, kind: str, converted: families.Converted, table: Table) 
     try:
         expected = _library(model, kind, rows)
     except Exception as error:
-        _not_compared(f"the model does not predict rows of X: {_first_line(error)}")
+        _not_compared(f"the model does not predict rows of X: {first_line(error)}")
         return
     if expected is None:
         return
@@ -51,7 +51,7 @@ def compare(model: Any, kind: str, converted: families.Converted, table: Table) 
     except ExportError:
         raise
     except Exception as error:
-        _not_compared(f"it does not run here: {_first_line(error)}")
+        _not_compared(f"it does not run here: {first_line(error)}")
         return
     distance = _distance(got, expected)
     if distance is None:
@@ -179,7 +179,7 @@ def _agrees_in_double(model: Any, kind: str, rows: Table) -> bool:
     return distance is not None and bool((distance <= CHECK_TOLERANCE).all())
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

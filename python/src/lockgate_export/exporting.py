@@ -13,7 +13,7 @@ import onnx
 
 from . import answers as beside
 from . import families, metrics as figures, running
-from .checking import compare
+from .checking import compare, first_line
 from .errors import ExportError, ExportWarning
 from .kinds import as_trained
 from .loading import load
@@ -414,7 +414,14 @@ def _measured(
     if manifest.scaler is not None:
         scaled = beside.apply_scaler(manifest.scaler, table.matrix())
         table = as_table(scaled)
-    got = running.answers(running.run(converted.onnx, table))
+    try:
+        got = running.answers(running.run(converted.onnx, table))
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"the export does not run here: {first_line(error)}", where="metrics", hint="leave X_test and y_test out, and pass `metrics` in"
+        ) from error
     if native is None:
         if got.scores is None:
             raise ExportError("the model's answers are neither classes nor numbers", where="metrics", hint="pass `metrics` in")

@@ -37,6 +37,11 @@ class Converted:
 
 def family(model: Any) -> str:
     """The library of a model."""
+    if isinstance(model, type):
+        raise ExportError(
+            f"{model.__name__} is a class, not a model",
+            hint=f"give what `{model.__name__}(…).fit(X, y)` returns",
+        )
     if isinstance(model, onnx.ModelProto):
         return "onnx"
     if isinstance(model, KerasFile):

@@ -146,7 +146,21 @@ def _lightgbm(path: Path) -> Any:
         import lightgbm
     except ImportError:
         raise missing_package("lightgbm", "lightgbm") from None
+    _complete(path)
     try:
         return lightgbm.Booster(model_file=str(path))
     except lightgbm.basic.LightGBMError as error:
         raise ExportError(f"{path} is no model of LightGBM: {error}", hint="save it with `booster.save_model(path)`") from error
+
+
+def _complete(path: Path) -> None:
+    """Refuses a file whose end is missing, which the library may read beyond."""
+    text = path.read_bytes()
+    if not text.startswith(b"tree"):
+        return
+    for begin, end in ((b"tree", b"\nend of trees"), (b"\nparameters:", b"\nend of parameters")):
+        if begin in text and end not in text:
+            raise ExportError(
+                f"{path} is cut off: it has no `{end.decode().strip()}`",
+                hint="copy the whole file, or save it again with `booster.save_model(path)`",
+            )

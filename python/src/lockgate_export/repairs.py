@@ -8,6 +8,7 @@ from typing import Any, Iterator
 
 import numpy as np
 
+from .errors import ExportError
 from .graph import ContainerWriter
 from .parts import walk
 from .table import is_missing
@@ -82,6 +83,12 @@ def _interpolating_calibration() -> Iterator[None]:
 def _isotonic(scope: Any, container: Any, model: Any, scores: str, k: int, dtype: Any, proto_type: int) -> str:
     """A piecewise linear function of a column of scores: each piece adds its rise times the share of it that lies below the score."""
     calibrator = model.calibrators[k]
+    if not hasattr(calibrator, "X_thresholds_"):
+        raise ExportError(
+            f"the calibration `{model.method}` cannot be exported",
+            where="CalibratedClassifierCV, parameter `method`",
+            hint="use method='sigmoid' or method='isotonic'",
+        )
     x = np.asarray(calibrator.X_thresholds_, dtype=dtype)
     y = np.asarray(calibrator.y_thresholds_, dtype=np.float64)
     writer = ContainerWriter(scope, container)

@@ -3,6 +3,7 @@ other trees what it leaves out."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Iterator
 
 import numpy as np
@@ -104,11 +105,18 @@ def _explained(model: Any, error: Exception) -> ExportError:
     kind = type(error).__name__
     where = type(model).__name__
     if kind == "MissingShapeCalculator":
-        unknown = first.split("'")[1] if "'" in first else "an estimator"
+        found = re.search(r"<class '(?:[^']*\.)?([^'.]+)'>", first)
+        unknown = found.group(1) if found else first
         return ExportError(
             f"skl2onnx has no converter for {unknown}",
             where=where,
             hint="replace it, or apply it before the model and export the rest",
+        )
+    if kind == "InvalidInputLengthException":
+        return ExportError(
+            f"{where} takes columns of several kinds, which skl2onnx writes for pipelines alone",
+            where=where,
+            hint=f"put what chooses and encodes columns before it: make_pipeline(columns, {where}(…))",
         )
     return ExportError(
         f"skl2onnx cannot convert the model: {kind}: {first}",
