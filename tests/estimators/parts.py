@@ -74,10 +74,11 @@ class Sklearn:
         try:
             model = export(options={id(estimator): options} if options else None)
         except NameError:
-            # A converter without options.
+            # A converter without options. Of a pipeline, skl2onnx asks the last step for them unless that step has options of its own.
             if recipe.options is not None:
                 raise
-            model = export()
+            steps = getattr(estimator, "steps", None)
+            model = export(options={id(steps[-1][1]): {}} if steps else None)
         if recipe.ask is None:
             rows = asked(recipe, model)
         requests = requests_of(rows)
