@@ -7,7 +7,7 @@ import pandas
 import pytest
 import xgboost
 from conftest import close, run_onnx
-from sklearn import compose, ensemble, feature_extraction, linear_model, naive_bayes, pipeline, preprocessing, tree
+from sklearn import compose, feature_extraction, linear_model, naive_bayes, pipeline, preprocessing, tree
 
 from lockgate_export import ExportError, ExportWarning, checking, export, families
 

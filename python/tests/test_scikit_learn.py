@@ -10,7 +10,7 @@ from conftest import call, close, run_onnx
 from sklearn import calibration, compose, ensemble, feature_extraction, linear_model, pipeline, preprocessing, svm
 from sklearn.model_selection import GridSearchCV
 
-from lockgate_export import ExportError, export
+from lockgate_export import export
 
 
 def histogram(**options):
