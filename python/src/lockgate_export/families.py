@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from . import keras_models, sklearn_models
+from . import catboost_files, keras_models, sklearn_models
 from .errors import ExportError, ExportWarning
 from .graph import Graph
 from .keras_file import read_keras, read_live
@@ -185,6 +185,7 @@ def _keras(model: Any, double: bool, binary: bool) -> Converted:
 
 def _existing(model: onnx.ModelProto) -> Converted:
     """An ONNX file that another program wrote."""
+    model, multilabel = catboost_files.repair(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     fixed = [value for value in inputs if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].dim_value]
@@ -205,10 +206,10 @@ def _existing(model: onnx.ModelProto) -> Converted:
         if all(len(sizes) < 2 or sizes[-1].dim_value == 1 for sizes in widths):
             names, features = [value.name for value in inputs], len(inputs)
     classes: Any = None
-    for node in model.graph.node:
+    for node in model.graph.node if not multilabel else []:
         for item in node.attribute:
             if item.name in ("classlabels_strings", "classlabels_int64s", "classlabels_ints"):
                 values = helper.get_attribute_value(item)
                 if len(values) > 0:
                     classes = [value.decode() if isinstance(value, bytes) else int(value) for value in values]
-    return Converted(model, classes, names, features)
+    return Converted(model, classes, names, features, multilabel=multilabel)
