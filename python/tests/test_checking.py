@@ -7,7 +7,7 @@ import pandas
 import pytest
 import xgboost
 from conftest import close, run_onnx
-from sklearn import compose, feature_extraction, linear_model, naive_bayes, pipeline, preprocessing, tree
+from sklearn import compose, ensemble, feature_extraction, linear_model, naive_bayes, pipeline, preprocessing, tree
 
 from lockgate_export import ExportError, ExportWarning, checking, export, families
 
@@ -89,6 +89,21 @@ def test_texts_in_lower_case_are_compared_on_every_system(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ExportWarning)
         export(model, texts)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.1, 60000.0])
+def test_small_numbers_are_compared_in_their_own_scale(offset, data, monkeypatch):
+    model = ensemble.RandomForestRegressor(10, random_state=0).fit(data.X, offset + data.real * (1e-4 if offset < 10 else 10.0))
+    export(model, data.X)
+
+    def move_the_leaves(model):
+        (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsembleRegressor"]
+        weights = next(attribute for attribute in node.attribute if attribute.name == "target_weights")
+        weights.floats[:] = [weight + 1e-4 * (1.0 + offset) / 10 for weight in weights.floats]
+
+    wrong_in(monkeypatch, move_the_leaves)
+    with pytest.raises(ExportError, match="200 of 200 rows get another answer"):
+        export(model, data.X)
 
 
 def test_a_booster_with_one_probability_is_compared(data, monkeypatch):

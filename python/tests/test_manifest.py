@@ -256,6 +256,7 @@ def test_estimators_that_have_no_converter_are_named(data):
     cases = [
         (multioutput.ClassifierChain(linear_model.LogisticRegression()).fit(data.X, labels), data.X, "no converter for ClassifierChain "),
         (neighbors.NearestCentroid().fit(data.X, data.three), data.X, "no converter for NearestCentroid "),
+        (lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(data.X, np.ones(300, dtype=int)), data.X, "knows one class alone"),
         (ensemble.RandomForestClassifier, data.X, "RandomForestClassifier is a class, not a model"),
         (sure.fit(data.X, data.binary), data.X, "the calibration `temperature` cannot be exported"),
         (calibration.CalibratedClassifierCV(inner, cv=2).fit(frame, data.binary), frame, "takes columns of several kinds"),

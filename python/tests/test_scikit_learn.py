@@ -76,6 +76,13 @@ def test_classifiers_without_probabilities(model, data):
     assert np.mean(labels == model.predict(data.X)) > 0.99
 
 
+def test_outliers(data):
+    forest = ensemble.IsolationForest(n_estimators=10, random_state=0).fit(data.X)
+    labels, scores = run_onnx(export(forest, data.X).onnx, data.X)
+    assert (labels.ravel() == forest.predict(data.X)).all()
+    close(scores.ravel(), forest.decision_function(data.X), 1e-4)
+
+
 def test_texts_into_a_classifier_without_probabilities():
     texts, target = ["rates rise", "rates fall", "shares rise", "growth falls"] * 10, ["up", "down", "up", "down"] * 10
     model = pipeline.make_pipeline(feature_extraction.text.TfidfVectorizer(lowercase=False), svm.LinearSVC()).fit(texts, target)

@@ -22,8 +22,11 @@ from .table import Table
 
 # How many rows are compared with the library's own predictions.
 CHECKED_ROWS = 200
-# Answers differ when they are further apart than this, relative to the greater of 1 and the library's.
+# Answers differ when they are further apart than this, relative to how far the library's answers spread (at most 1), so that small
+# numbers such as returns are compared as closely as probabilities.
 CHECK_TOLERANCE = 1e-3
+# What single precision loses of large answers that lie close together, and of answers that are all the same.
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 2e-5, 1e-7
 # Up to this share of different answers is what single precision does. Trees behind a scaler answer otherwise where a scaled value
 # is a threshold, as it is for rows of the training data.
 TREES_SHARE, OTHER_SHARE = 0.25, 0.01
@@ -53,15 +56,16 @@ def compare(model: Any, kind: str, converted: families.Converted, table: Table) 
     except Exception as error:
         _not_compared(f"it does not run here: {first_line(error)}")
         return
-    distance = _distance(got, expected)
+    spread = _spread(expected)
+    distance = _distance(got, expected, spread)
     if distance is None:
         _not_compared("its answers have another form than the model's")
         return
-    wrong = distance > CHECK_TOLERANCE
+    wrong = distance > 1.0
     if not wrong.any():
         return
     explained = wrong.copy()
-    explained[wrong] = _explained(model, kind, rows.take(np.flatnonzero(wrong)), _of(got, wrong), double)
+    explained[wrong] = _explained(model, kind, rows.take(np.flatnonzero(wrong)), _of(got, wrong), spread, double)
     unexplained = wrong & ~explained
     text = f"{int(wrong.sum())} of {len(wrong)} rows get another answer from the export than from the model"
     if not unexplained.any() and np.mean(wrong) <= (TREES_SHARE if _has_trees(converted.onnx) else OTHER_SHARE):
@@ -75,10 +79,10 @@ def compare(model: Any, kind: str, converted: families.Converted, table: Table) 
         text = f"{text}, {int(unexplained.sum())} of them not by rounding"
     raise ExportError(
         text,
-        where=f"the worst is row {chosen[worst]} of X: {_shown(got, worst)}, not {_shown(expected, worst)}",
+        where=f"the worst is row {chosen[worst]} of X: {_shown(got, expected, worst)}, not {_shown(expected, expected, worst)}",
         hint=(
             "single precision is not enough for these rows, double precision is: double=True, or --double"
-            if not double and _agrees_in_double(model, kind, exact.take(np.flatnonzero(wrong)))
+            if not double and _agrees_in_double(model, kind, exact.take(np.flatnonzero(wrong)), spread)
             else "the converter does not do what the library does; check=False exports nevertheless"
         ),
     )
@@ -88,8 +92,9 @@ def _not_compared(why: str) -> None:
     warnings.warn(f"the export was not compared with the model, because {why}", ExportWarning, stacklevel=4)
 
 
-def _distance(got: Answers, expected: Answers) -> np.ndarray | None:
-    """How far apart the answers are, row by row; infinite where there is no distance. None when they cannot be compared."""
+def _distance(got: Answers, expected: Answers, spread: float) -> np.ndarray | None:
+    """How far apart the answers are, row by row, in what is allowed; infinite where there is no distance. None when they cannot be
+    compared."""
     if expected.scores is not None and got.scores is not None:
         theirs, ours = expected.scores, got.scores
         if theirs.shape[1] == 1 and ours.shape[1] == 2:
@@ -99,7 +104,8 @@ def _distance(got: Answers, expected: Answers) -> np.ndarray | None:
             return np.full(len(theirs), np.inf)
         same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
         with np.errstate(all="ignore"):
-            apart = np.where(same, 0.0, np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs)))
+            allowed = np.maximum(CHECK_TOLERANCE * spread, RELATIVE_TOLERANCE * np.abs(theirs) + ABSOLUTE_TOLERANCE)
+            apart = np.where(same, 0.0, np.abs(ours - theirs) / allowed)
         return np.nan_to_num(apart, nan=np.inf).max(axis=1, initial=0.0)
     if expected.labels is not None and got.labels is not None:
         if len(expected.labels) != len(got.labels):
@@ -108,20 +114,29 @@ def _distance(got: Answers, expected: Answers) -> np.ndarray | None:
     return None
 
 
+def _spread(answers: Answers) -> float:
+    """How far the scores lie apart, at most 1."""
+    if answers.scores is None:
+        return 1.0
+    finite = answers.scores[np.isfinite(answers.scores).all(axis=1)]
+    return min(1.0, float(np.ptp(finite, axis=0).max(initial=0.0))) if len(finite) else 1.0
+
+
 def _of(answers: Answers, rows: np.ndarray) -> Answers:
     """The answers for some of the rows, or as many as there are."""
     parts = [None if part is None else part[rows] if len(part) == len(rows) else part for part in (answers.labels, answers.scores)]
     return Answers(*parts)
 
 
-def _shown(answers: Answers, row: int) -> str:
-    part = answers.scores if answers.scores is not None else answers.labels
+def _shown(answers: Answers, compared: Answers, row: int) -> str:
+    """What was compared: scores where both have them, labels otherwise."""
+    part = answers.labels if compared.scores is None or answers.scores is None else answers.scores
     if part is None or row >= len(part):
         return "no answer"
     return "[" + ", ".join(f"{value:.6g}" for value in part[row]) + "]" if part.ndim == 2 else f"`{label_text(part[row])}`"
 
 
-def _explained(model: Any, kind: str, rows: Table, got: Answers, double: bool) -> np.ndarray:
+def _explained(model: Any, kind: str, rows: Table, got: Answers, spread: float, double: bool) -> np.ndarray:
     """Which rows the library answers as the export does once their numbers are moved by some roundings: column after column, keeping
     what comes nearer, and then columns together."""
     best = np.full(rows.rows, np.inf)
@@ -135,7 +150,7 @@ def _explained(model: Any, kind: str, rows: Table, got: Answers, double: bool) -
             expected = _library(model, kind, Table(rows.names, columns))
         except Exception:
             return than
-        distance = None if expected is None else _distance(got, expected)
+        distance = None if expected is None else _distance(got, expected, spread)
         return than if distance is None else np.minimum(than, distance)
 
     rng = np.random.default_rng(0)
@@ -152,13 +167,13 @@ def _explained(model: Any, kind: str, rows: Table, got: Answers, double: bool) -
                 current = after
         best = np.minimum(best, current)
         for _ in range(COMBINATIONS):
-            if (best <= CHECK_TOLERANCE).all():
+            if (best <= 1.0).all():
                 break
             moved = list(rows.columns)
             for index in numeric:
                 moved[index] = rows.columns[index].astype(np.float64) + rng.integers(-1, 2, rows.rows) * steps[index]
             best = nearer(moved, best)
-    return best <= CHECK_TOLERANCE
+    return best <= 1.0
 
 
 def _greatest(column: np.ndarray) -> float:
@@ -166,17 +181,19 @@ def _greatest(column: np.ndarray) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
-def _agrees_in_double(model: Any, kind: str, rows: Table) -> bool:
+def _agrees_in_double(model: Any, kind: str, rows: Table, spread: float) -> bool:
     """Whether an export in double precision would answer these rows as the library does."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             converted = families.convert(model, rows, double=True, binary=False)
             expected = _library(model, kind, rows)
-            distance = None if expected is None else _distance(running.answers(running.run(converted.onnx, rows)), expected)
+            if expected is None:
+                return False
+            distance = _distance(running.answers(running.run(converted.onnx, rows)), expected, spread)
     except Exception:
         return False
-    return distance is not None and bool((distance <= CHECK_TOLERANCE).all())
+    return distance is not None and bool((distance <= 1.0).all())
 
 
 def first_line(error: Exception) -> str:

@@ -86,7 +86,7 @@ def answers(outputs: Sequence[np.ndarray]) -> Answers:
     if len(outputs) >= 2 and outputs[0].ndim == 1 and outputs[1].ndim == 2:
         return Answers(outputs[0], outputs[1].astype(np.float64))
     first = outputs[0]
-    if len(outputs) >= 2 and first.ndim == 2 and first.dtype.kind != "f" and outputs[1].ndim == 2:
+    if len(outputs) >= 2 and first.ndim == 2 and first.shape[1] > 1 and first.dtype.kind != "f" and outputs[1].ndim == 2:
         # A label and a probability per target.
         return Answers(first, outputs[1].astype(np.float64))
     if first.dtype.kind != "f":

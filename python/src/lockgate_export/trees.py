@@ -153,6 +153,8 @@ def write_classifier(
     """Adds a classifier's node: label and probabilities. With two labels there may be one score, that of the second label."""
     if not ensemble.trees:
         raise ExportError("the model has no trees", hint="fit it with at least one iteration")
+    if len(labels) < 2:
+        raise ExportError("the model knows one class alone", hint="train it on rows of two classes or more")
     if ensemble.scores != len(labels) and not (ensemble.scores == 1 and len(labels) == 2):
         raise ExportError(
             f"the model has {ensemble.scores} scores and {len(labels)} classes", hint="give one label per class"
