@@ -3,6 +3,7 @@
 import joblib
 import numpy as np
 import pytest
+import sklearn
 from conftest import close, run_onnx
 from sklearn import ensemble, isotonic, linear_model, metrics, model_selection, pipeline, preprocessing
 from sklearn.calibration import _SigmoidCalibration
@@ -110,10 +111,11 @@ def test_thresholds(data):
     tuned = tuned.set_params(scoring=metrics.make_scorer(metrics.f1_score, pos_label="up")).fit(data.X, target)
     fixed = model_selection.FixedThresholdClassifier(ensemble.RandomForestClassifier(5, random_state=0), threshold=0.3, pos_label="up")
     first = model_selection.FixedThresholdClassifier(ensemble.RandomForestClassifier(5, random_state=0), threshold=0.3, pos_label="down")
-    for model in (tuned, fixed.fit(data.X, target), first.fit(data.X, target)):
+    last = pipeline.make_pipeline(preprocessing.StandardScaler(), sklearn.clone(fixed))
+    for model in (tuned, fixed.fit(data.X, target), first.fit(data.X, target), last.fit(data.X, target)):
         exported = export(model, data.X, X_test=data.X, y_test=target)
         scores = run_onnx(exported.onnx, data.X)[1]
-        close(scores, model.estimator_.predict_proba(data.X))
+        close(scores, model.predict_proba(data.X))
         limit = exported.manifest.answer["threshold"]
         assert (np.where(scores[:, 1] >= limit, "up", "down") == model.predict(data.X)).all()
         close(exported.manifest.metrics["accuracy"], metrics.accuracy_score(target, model.predict(data.X)))

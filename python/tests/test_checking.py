@@ -35,8 +35,23 @@ def test_a_few_wrong_rows_of_a_tree_are_refused(data, monkeypatch):
     wrong_in(monkeypatch, move_a_threshold)
     with pytest.raises(ExportError, match=r"[1-9]\d? of 200 rows get another answer from the export than from the model") as refused:
         export(model, data.X)
-    assert "the worst is row " in refused.value.where and ", not [" in refused.value.where
+    assert "the worst is row " in refused.value.where and ", not `" in refused.value.where
     assert "check=False" in refused.value.hint
+
+
+def test_labels_are_compared_where_scores_agree(data, monkeypatch):
+    model = linear_model.LogisticRegression().fit(data.X, data.target("three_texts"))
+
+    def swap_the_labels(model):
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "classlabels_strings":
+                    attribute.strings[:] = attribute.strings[::-1]
+
+    wrong_in(monkeypatch, swap_the_labels)
+    with pytest.raises(ExportError, match="rows get another answer") as refused:
+        export(model, data.X)
+    assert "` with [" in refused.value.where and ", not `" in refused.value.where
 
 
 def test_rows_on_thresholds_behind_a_scaler_are_explained(data):

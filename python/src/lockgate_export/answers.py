@@ -170,8 +170,14 @@ def _apply_one(entry: dict[str, Any], scores: np.ndarray) -> np.ndarray:
 
 
 def threshold_of(model: Any) -> tuple[Any, float | None, Any]:
-    """Takes the threshold off a TunedThresholdClassifierCV or FixedThresholdClassifier: the model inside, the threshold, and the
-    class that it is for."""
+    """Takes the threshold off a TunedThresholdClassifierCV or FixedThresholdClassifier, which may end a pipeline: the model inside,
+    the threshold, and the class that it is for."""
+    steps = getattr(model, "steps", None)
+    if steps:
+        inner, threshold, positive = threshold_of(steps[-1][1])
+        if threshold is None:
+            return model, None, None
+        return type(model)([*steps[:-1], (steps[-1][0], inner)]), threshold, positive
     kind = type(model).__name__
     if kind not in ("TunedThresholdClassifierCV", "FixedThresholdClassifier"):
         return model, None, None

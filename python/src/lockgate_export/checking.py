@@ -106,12 +106,24 @@ def _distance(got: Answers, expected: Answers, spread: float) -> np.ndarray | No
         with np.errstate(all="ignore"):
             allowed = np.maximum(CHECK_TOLERANCE * spread, RELATIVE_TOLERANCE * np.abs(theirs) + ABSOLUTE_TOLERANCE)
             apart = np.where(same, 0.0, np.abs(ours - theirs) / allowed)
-        return np.nan_to_num(apart, nan=np.inf).max(axis=1, initial=0.0)
+        apart = np.nan_to_num(apart, nan=np.inf).max(axis=1, initial=0.0)
+        if theirs.shape[1] > 1 and expected.labels is not None and got.labels is not None and expected.labels.ndim == 1:
+            first, second = np.sort(theirs, axis=1)[:, :-3:-1].T
+            # Of classes that are equally probable, either may be answered.
+            apart = np.where((first - second > CHECK_TOLERANCE) & _other_labels(got, expected), np.inf, apart)
+        return apart
     if expected.labels is not None and got.labels is not None:
-        if len(expected.labels) != len(got.labels):
-            return np.full(len(expected.labels), np.inf)
-        return np.array([0.0 if label_text(a) == label_text(b) else np.inf for a, b in zip(got.labels, expected.labels)])
+        return np.where(_other_labels(got, expected), np.inf, 0.0)
     return None
+
+
+def _other_labels(got: Answers, expected: Answers) -> np.ndarray:
+    """Which rows get another label."""
+    ours, theirs = got.labels, expected.labels
+    assert ours is not None and theirs is not None
+    if len(ours) != len(theirs):
+        return np.full(len(theirs), True)
+    return np.array([label_text(a) != label_text(b) for a, b in zip(ours, theirs)], dtype=bool)
 
 
 def _spread(answers: Answers) -> float:
@@ -129,11 +141,17 @@ def _of(answers: Answers, rows: np.ndarray) -> Answers:
 
 
 def _shown(answers: Answers, compared: Answers, row: int) -> str:
-    """What was compared: scores where both have them, labels otherwise."""
+    """What was compared: scores and labels where both have them."""
     part = answers.labels if compared.scores is None or answers.scores is None else answers.scores
     if part is None or row >= len(part):
         return "no answer"
-    return "[" + ", ".join(f"{value:.6g}" for value in part[row]) + "]" if part.ndim == 2 else f"`{label_text(part[row])}`"
+    if part is answers.scores and answers.labels is not None and answers.labels.ndim == 1:
+        return f"`{label_text(answers.labels[row])}` with {_numbers(part[row])}"
+    return _numbers(part[row]) if part.ndim == 2 else f"`{label_text(part[row])}`"
+
+
+def _numbers(values: np.ndarray) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in values) + "]"
 
 
 def _explained(model: Any, kind: str, rows: Table, got: Answers, spread: float, double: bool) -> np.ndarray:
