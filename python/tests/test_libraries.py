@@ -26,6 +26,7 @@ CLASSIFIERS = {
     "xgboost": lambda: xgb.XGBClassifier(n_estimators=12, max_depth=4),
     "xgboost_dart": lambda: xgb.XGBClassifier(n_estimators=12, booster="dart", rate_drop=0.4, max_depth=3),
     "xgboost_forest": lambda: xgb.XGBRFClassifier(n_estimators=8),
+    "xgboost_in_a_pipeline": lambda: pipeline.make_pipeline(preprocessing.FunctionTransformer(), xgb.XGBClassifier(n_estimators=8)),
     "lightgbm": lambda: lgb.LGBMClassifier(**quiet),
     "lightgbm_forest": lambda: lgb.LGBMClassifier(boosting_type="rf", bagging_freq=1, bagging_fraction=0.6, **quiet),
     "lightgbm_dart": lambda: lgb.LGBMClassifier(boosting_type="dart", **quiet),

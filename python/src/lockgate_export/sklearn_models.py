@@ -266,7 +266,7 @@ def _converter(read: Any, classifies: bool) -> Any:
         scores = scope.get_unique_variable_name("scores") if wide else outputs[-1]
         if classifies:
             labels = plain_labels(boosted.labels or [])
-            raw = container.get_options(operator.raw_operator, {"raw_scores": False}).get("raw_scores")
+            raw = container.has_options(operator.raw_operator, "raw_scores") and container.get_options(operator.raw_operator).get("raw_scores")
             link = "identity" if raw else boosted.link
             write_classifier(writer, rows, boosted.ensemble, labels, link, [outputs[0], scores], double=double)
         else:
