@@ -2,6 +2,7 @@
 
 import json
 
+import lightgbm
 import numpy as np
 import onnx
 import pandas
@@ -44,6 +45,8 @@ def test_texts_that_no_tree_splits_on(double, data):
     "inner",
     [
         histogram(),
+        lightgbm.LGBMClassifier(n_estimators=5, verbose=-1),
+        lightgbm.LGBMClassifier(objective="multiclassova", num_class=3, sigmoid=1.7, n_estimators=5, verbose=-1),
         ensemble.GradientBoostingClassifier(n_estimators=5),
         ensemble.RandomForestClassifier(5, random_state=0),
         svm.LinearSVC(),
@@ -51,9 +54,11 @@ def test_texts_that_no_tree_splits_on(double, data):
         pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()),
         pipeline.make_pipeline(preprocessing.StandardScaler(), svm.LinearSVC()),
     ],
-    ids=["histogram", "boosted", "forest", "svc", "scaled_histogram", "scaled_logistic", "scaled_svc"],
+    ids=["histogram", "lightgbm", "lightgbm_ova", "boosted", "forest", "svc", "scaled_histogram", "scaled_logistic", "scaled_svc"],
 )
 def test_calibrated_models(inner, method, kind, data):
+    if kind == "binary" and getattr(inner, "objective", None) == "multiclassova":
+        inner = lightgbm.LGBMClassifier(sigmoid=1.7, n_estimators=5, verbose=-1)
     model = calibration.CalibratedClassifierCV(inner, method=method, cv=2).fit(data.X.astype(np.float64), data.target(kind))
     scores = run_onnx(export(model, data.X).onnx, data.X)[1]
     close(scores, model.predict_proba(data.X.astype(np.float64)), 1e-3)

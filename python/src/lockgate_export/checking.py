@@ -64,18 +64,19 @@ def compare(model: Any, kind: str, converted: families.Converted, table: Table) 
     wrong = distance > 1.0
     if not wrong.any():
         return
-    explained = wrong.copy()
-    explained[wrong] = _explained(model, kind, rows.take(np.flatnonzero(wrong)), _of(got, wrong), spread, double)
-    unexplained = wrong & ~explained
+    few = np.mean(wrong) <= (TREES_SHARE if _has_trees(converted.onnx) else OTHER_SHARE)
+    unexplained = wrong.copy()
+    if few:
+        unexplained[wrong] = ~_explained(model, kind, rows.take(np.flatnonzero(wrong)), _of(got, wrong), spread, double)
     text = f"{int(wrong.sum())} of {len(wrong)} rows get another answer from the export than from the model"
-    if not unexplained.any() and np.mean(wrong) <= (TREES_SHARE if _has_trees(converted.onnx) else OTHER_SHARE):
+    if not unexplained.any():
         advice = "" if double else "; double=True keeps them apart"
         warnings.warn(
             f"{text}, because their values lie within rounding of where the model's answer changes{advice}", ExportWarning, stacklevel=3
         )
         return
-    worst = int(np.argmax(np.where(unexplained if unexplained.any() else wrong, distance, -1.0)))
-    if unexplained.any() and not unexplained[wrong].all():
+    worst = int(np.argmax(np.where(unexplained, distance, -1.0)))
+    if not unexplained[wrong].all():
         text = f"{text}, {int(unexplained.sum())} of them not by rounding"
     raise ExportError(
         text,

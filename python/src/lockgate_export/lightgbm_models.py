@@ -45,6 +45,7 @@ def read(model: Any) -> Boosted:
     link = LINKS[objective]
     # Binary and one-versus-all scores are multiplied by this number before the logistic function.
     factor = float(options.get("sigmoid", 1.0)) if objective in ("binary", "multiclassova") else 1.0
+    sigmoid = factor
     if "sqrt" in words[1:]:
         link = "square"
     scores = int(dump["num_tree_per_iteration"])
@@ -72,7 +73,7 @@ def read(model: Any) -> Boosted:
         ranges = {f"x{name[7:]}": span for name, span in ranges.items()}
         names = []
     ensemble = Ensemble(trees, np.zeros(scores), "BRANCH_LEQ")
-    return Boosted(ensemble, link, labels, names or None, int(dump["max_feature_idx"]) + 1, ranges)
+    return Boosted(ensemble, link, labels, names or None, int(dump["max_feature_idx"]) + 1, ranges, factor=sigmoid)
 
 
 def _tree(root: dict[str, Any], index: int) -> Tree:

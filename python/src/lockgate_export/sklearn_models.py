@@ -268,6 +268,8 @@ def _converter(read: Any, classifies: bool) -> Any:
             labels = plain_labels(boosted.labels or [])
             raw = container.has_options(operator.raw_operator, "raw_scores") and container.get_options(operator.raw_operator).get("raw_scores")
             link = "identity" if raw else boosted.link
+            for tree in boosted.ensemble.trees if raw else []:
+                tree.value = tree.value / boosted.factor
             write_classifier(writer, rows, boosted.ensemble, labels, link, [outputs[0], scores], double=double)
         else:
             write_regressor(writer, rows, boosted.ensemble, boosted.link, scores, double=double)

@@ -52,6 +52,8 @@ class Boosted:
     ranges: dict[str, tuple[float, float]] | None = None
     # Whether the scores are a probability each, of labels that do not exclude each other.
     multilabel: bool = False
+    # What the trees' scores were multiplied by before the link, which the library's decision function leaves out.
+    factor: float = 1.0
 
 
 def read(model: Any) -> Boosted:
