@@ -94,8 +94,16 @@ impl<T: Number> Panels<T> {
             let mut rows = rows.clone().zip(sums);
             while let Some((row, sums)) = rows.next() {
                 match rows.next() {
-                    Some(second) => add_two_rows(panel, [row, second.0], [sums, second.1]),
-                    None => lanes::add_row::<T, T::Four>(lanes::Panel::new(panel, row), sums),
+                    Some((second, second_sums)) if second.len() == row.len() => {
+                        add_two_rows(panel, [row, second], [sums, second_sums]);
+                    }
+                    // A row of a sequence that has ended may be empty.
+                    other => {
+                        add_row(panel, row, sums);
+                        if let Some((second, sums)) = other {
+                            add_row(panel, second, sums);
+                        }
+                    }
                 }
             }
             at += WIDTH;
@@ -151,6 +159,10 @@ fn columns<T: Number, const W: usize>(matrix: Matrix<'_, T>, at: usize, count: u
             columns
         })
         .collect()
+}
+
+fn add_row<T: Number>(panel: &[[T; WIDTH]], row: &[T], sums: &mut [T; WIDTH]) {
+    lanes::add_row::<T, T::Four>(lanes::Panel::new(panel, row), sums);
 }
 
 fn add_two_rows<T: Number>(panel: &[[T; WIDTH]], rows: [&[T]; 2], [a, b]: [&mut [T; WIDTH]; 2]) {
@@ -210,6 +222,22 @@ mod tests {
                 let mut few = vec![0.5; outputs];
                 add_products(row, part, &mut few);
                 assert!(few.iter().zip(sums).all(|(few, many)| few.to_bits() == many.to_bits()));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_have_ended_take_nothing_from_others() {
+        let matrix: Vec<f32> = (0..3 * WIDTH).map(|i| i as f32).collect();
+        let panels = Panels::new(Matrix::by_rows(&matrix, 3, WIDTH));
+        let (row, ended) = ([1.0_f32, 2.0, 3.0], [0.0_f32; 0]);
+        for rows in [[&row[..], &ended], [&ended, &row]] {
+            let mut sums = vec![0.5; 2 * WIDTH];
+            panels.add_products(rows.into_iter(), &mut sums, WIDTH);
+            for (row, sums) in rows.iter().zip(sums.chunks(WIDTH)) {
+                let want: f32 =
+                    row.iter().zip(matrix.iter().step_by(WIDTH)).map(|(x, weight)| x * weight).sum();
+                assert_eq!(sums[0], 0.5 + want);
             }
         }
     }
