@@ -407,7 +407,7 @@ fn what_lies_outside_of_the_graph_is_refused() {
         |model| {
             let values = Some(pb::TensorProto { name: "w".to_owned(), ..Default::default() });
             let graph = model.graph.as_mut().unwrap();
-            graph.sparse_initializer.push(pb::SparseTensorProto { values, ..Default::default() });
+            graph.sparse_initializer.push(pb::SparseTensorProto { values });
             graph.node[0].input.push("w".to_owned());
         },
         "sparse initializers are not supported; hint: export with dense weights",
