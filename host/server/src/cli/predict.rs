@@ -232,13 +232,17 @@ fn columns(input: &TensorSpec, found: usize) -> Result<usize, String> {
     }
 }
 
-/// A cell as JSON: numbers as they are written, missing values as NaN, the rest as text.
+/// A cell as JSON: numbers as they are written, truth values as 1 and 0 where numbers are asked for, missing values as NaN, the
+/// rest as text.
 fn cell(text: &str, datatype: Datatype) -> Value {
     let is_float = matches!(datatype, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64);
     match (datatype, text.parse::<f64>()) {
         (Datatype::Bytes, _) => json!(text),
         (Datatype::Bool, _) if text.eq_ignore_ascii_case("true") => json!(true),
         (Datatype::Bool, _) if text.eq_ignore_ascii_case("false") => json!(false),
+        // As pandas writes columns of truth values, which models take as numbers.
+        (_, Err(_)) if text.eq_ignore_ascii_case("true") => json!(1),
+        (_, Err(_)) if text.eq_ignore_ascii_case("false") => json!(0),
         (_, Ok(number)) if number.is_finite() => text
             .parse::<i64>()
             .map(Value::from)
@@ -399,5 +403,19 @@ mod tests {
             table(&two, &manifest(&[], &["a", "b"])).unwrap(),
             "contributions.a.down,contributions.a.up,contributions.b.down,contributions.b.up\n1.0,2.0,3.0,4.0\n"
         );
+    }
+
+    #[test]
+    fn cells_are_what_the_input_takes() {
+        let check =
+            |text: &str, datatype, want: Value| assert_eq!(cell(text, datatype), want, "{text} {datatype}");
+        check("True", Datatype::Fp32, json!(1));
+        check("false", Datatype::Int64, json!(0));
+        check("True", Datatype::Bool, json!(true));
+        check("True", Datatype::Bytes, json!("True"));
+        check("", Datatype::Fp64, json!("NaN"));
+        check("-inf", Datatype::Fp32, json!("-Infinity"));
+        check("9007199254740993", Datatype::Int64, json!(9_007_199_254_740_993_i64));
+        check("truth", Datatype::Fp32, json!("truth"));
     }
 }
