@@ -152,34 +152,37 @@ pub trait Steps<'m, T: 'm> {
     fn second(&mut self) -> Option<&'m [T; HALF]>;
 }
 
+/// Takes a step again and again until it breaks off: eight of them before the loop leads back.
+macro_rules! until_done {
+    ($step:block) => {
+        loop {
+            $step
+            $step
+            $step
+            $step
+            $step
+            $step
+            $step
+            $step
+        }
+    };
+}
+
 /// Adds the product of a row with some columns of a matrix to their sums. Each half of a step needs few enough registers.
 #[inline(always)]
 pub fn add_row<'m, T: Copy + 'm, L: Lanes<T>>(mut steps: impl Steps<'m, T>, sums: &mut [T; WIDTH]) {
     let [mut low, mut high] = halves(sums).map(|half| parts(half).map(L::load));
-    macro_rules! step {
-        () => {
-            let Some((x, weights)) = steps.first() else { break };
-            let x = L::all(x);
-            for (sum, weights) in low.iter_mut().zip(parts(weights)) {
-                *sum = sum.plus(x.times(L::load(weights)));
-            }
-            let Some(weights) = steps.second() else { break };
-            for (sum, weights) in high.iter_mut().zip(parts(weights)) {
-                *sum = sum.plus(x.times(L::load(weights)));
-            }
-        };
-    }
-    #[expect(clippy::while_let_loop, reason = "the other steps would end up in the wrong place")]
-    loop {
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-    }
+    until_done!({
+        let Some((x, weights)) = steps.first() else { break };
+        let x = L::all(x);
+        for (sum, weights) in low.iter_mut().zip(parts(weights)) {
+            *sum = sum.plus(x.times(L::load(weights)));
+        }
+        let Some(weights) = steps.second() else { break };
+        for (sum, weights) in high.iter_mut().zip(parts(weights)) {
+            *sum = sum.plus(x.times(L::load(weights)));
+        }
+    });
     let (sums, _) = sums.as_chunks_mut::<4>();
     for (sums, four) in sums.iter_mut().zip(low.into_iter().chain(high)) {
         four.store(sums);
@@ -195,29 +198,16 @@ pub fn add_two_rows<'m, T: Copy + 'm, L: Lanes<T>>(
 ) {
     let mut sums = [parts(a_sums).map(L::load), parts(b_sums).map(L::load)];
     let mut steps = weights.zip(a.iter().zip(b));
-    macro_rules! step {
-        () => {
-            let Some((weights, (&a, &b))) = steps.next() else { break };
-            let rows = [L::all(a), L::all(b)];
-            for (column, weights) in parts(weights).into_iter().enumerate() {
-                let weights = L::load(weights);
-                for (sums, x) in sums.iter_mut().zip(rows) {
-                    sums[column] = sums[column].plus(x.times(weights));
-                }
+    until_done!({
+        let Some((weights, (&a, &b))) = steps.next() else { break };
+        let rows = [L::all(a), L::all(b)];
+        for (column, weights) in parts(weights).into_iter().enumerate() {
+            let weights = L::load(weights);
+            for (sums, x) in sums.iter_mut().zip(rows) {
+                sums[column] = sums[column].plus(x.times(weights));
             }
-        };
-    }
-    #[expect(clippy::while_let_loop, reason = "as in `add_row`")]
-    loop {
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-    }
+        }
+    });
     for (to, from) in [a_sums, b_sums].into_iter().zip(sums) {
         to.as_chunks_mut().0.iter_mut().zip(from).for_each(|(sums, four)| four.store(sums));
     }
