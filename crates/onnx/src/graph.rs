@@ -69,10 +69,8 @@ pub struct Graph {
 }
 
 struct Step {
-    name: String,
-    operator: String,
-    domain: String,
-    opset: i64,
+    /// The node that it runs, without what it reads, writes and is told.
+    node: Node,
     kernel: Kernel,
     inputs: Vec<Option<usize>>,
     outputs: Vec<Option<usize>>,
@@ -82,20 +80,8 @@ struct Step {
 
 impl std::fmt::Debug for Graph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> = self.steps.iter().map(|step| step.operator.as_str()).collect();
+        let names: Vec<&str> = self.steps.iter().map(|step| step.node.operator.as_str()).collect();
         f.debug_struct("Graph").field("inputs", &self.inputs).field("steps", &names).finish_non_exhaustive()
-    }
-}
-
-impl Step {
-    fn problem(&self, problem: Problem) -> NodeProblem {
-        NodeProblem {
-            node: self.name.clone(),
-            operator: self.operator.clone(),
-            domain: self.domain.clone(),
-            opset: self.opset,
-            problem,
-        }
     }
 }
 
@@ -206,9 +192,14 @@ impl Graph {
                     return Err(node.problem(Problem::Invalid(format!("value {value} is written twice"))));
                 }
             }
-            let (name, operator) = (node.name.clone(), node.operator.clone());
-            let (domain, opset) = (node.domain.clone(), node.opset);
-            steps.push(Step { name, operator, domain, opset, kernel, inputs, outputs, last: Vec::new() });
+            let node = Node {
+                name: node.name.clone(),
+                domain: node.domain.clone(),
+                operator: node.operator.clone(),
+                opset: node.opset,
+                ..Node::default()
+            };
+            steps.push(Step { node, kernel, inputs, outputs, last: Vec::new() });
         }
         let outputs: Vec<usize> = source.outputs.iter().map(|value| place(*value)).collect();
         let missing = |value: &&usize| **value >= given && !known.contains_key(*value);
@@ -250,7 +241,7 @@ impl Graph {
             *place = Some(input);
         }
         for step in &self.steps {
-            let failed = |problem| step.problem(problem);
+            let failed = |problem| step.node.problem(problem);
             let operands: Vec<Option<&Tensor>> =
                 step.inputs.iter().map(|value| values.get((*value)?)?.as_ref()).collect();
             let results = (step.kernel)(&operands, meter).map_err(failed)?;
