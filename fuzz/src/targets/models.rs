@@ -35,7 +35,7 @@ fn packaged(data: &[u8]) -> Result<Vec<u8>, String> {
         model: Some("m".to_owned()),
         version: Some("1.0.0".to_owned()),
         limits: limits(),
-        files: data_files(data).into_iter().map(|name| (name, data.to_vec())).collect(),
+        files: data_files(data, &limits()).into_iter().map(|name| (name, data.to_vec())).collect(),
     };
     let source = ManifestSource { accepts_missing: Some(true), ..ManifestSource::default() };
     let package = import(data, &source, &options).map_err(|error| error.to_string())?;

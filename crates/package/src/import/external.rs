@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prost::Message as _;
-
+use super::onnx::decode;
 use super::{ImportError, ImportLimits, pb};
 
-/// The files that an ONNX file keeps data in, as it names them: paths that begin at its folder. Bytes that are no ONNX file name none.
-pub fn data_files(onnx: &[u8]) -> BTreeSet<String> {
+/// The files that an ONNX file keeps data in, as it names them: paths that begin at its folder. Bytes that cannot be imported name none.
+pub fn data_files(onnx: &[u8], limits: &ImportLimits) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    if let Ok(mut model) = pb::ModelProto::decode(onnx) {
+    if let Ok(mut model) = decode(onnx, limits) {
         each_tensor(&mut model, &mut |tensor| {
             found.extend(entry(tensor, "location").filter(|_| is_external(tensor)).map(str::to_owned));
             Ok(())

@@ -114,15 +114,7 @@ impl OnnxModel {
     ) -> Result<Self, ImportError> {
         let length = files.values().fold(bytes.len(), |sum, file| sum.saturating_add(file.len()));
         limits.check_file(u64::try_from(length).unwrap_or(u64::MAX))?;
-        check_framing(bytes)?;
-        // Before anything is allocated for what the file says.
-        let weight = super::limits::weigh(bytes);
-        limits.check("nodes", "the number of nodes", weight.nodes)?;
-        limits.check("decoded_bytes", "the memory for its content in bytes", weight.bytes)?;
-        let mut model = pb::ModelProto::decode(bytes).map_err(|error| {
-            // The outer frame is whole, so what is inside was written wrong, not cut.
-            ImportError::NotOnnx { problem: format!("its content cannot be decoded ({error})") }
-        })?;
+        let mut model = decode(bytes, limits)?;
         external::fill(&mut model, files, limits)?;
         build(model, limits)
     }
@@ -142,6 +134,22 @@ impl OnnxModel {
     pub fn output_names(&self) -> BTreeSet<&str> {
         self.outputs.iter().map(|output| output.name.as_str()).collect()
     }
+}
+
+/// What an ONNX file says, whose length has been checked.
+///
+/// # Errors
+/// Bytes that are no ONNX model, end early or would take more memory than the limits allow.
+pub(super) fn decode(bytes: &[u8], limits: &ImportLimits) -> Result<pb::ModelProto, ImportError> {
+    check_framing(bytes)?;
+    // Before anything is allocated for what the file says.
+    let weight = super::limits::weigh(bytes);
+    limits.check("nodes", "the number of nodes", weight.nodes)?;
+    limits.check("decoded_bytes", "the memory for its content in bytes", weight.bytes)?;
+    pb::ModelProto::decode(bytes).map_err(|error| {
+        // The outer frame is whole, so what is inside was written wrong, not cut.
+        ImportError::NotOnnx { problem: format!("its content cannot be decoded ({error})") }
+    })
 }
 
 impl Node {

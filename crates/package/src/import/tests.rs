@@ -444,7 +444,7 @@ fn data_may_lie_in_other_files() {
     let parse = |entries: &[(&str, &str)], limits: &ImportLimits| {
         let bytes = with_data_elsewhere(entries).encode_to_vec();
         let files: BTreeMap<String, Vec<u8>> =
-            data_files(&bytes).into_iter().map(|name| (name, data.clone())).collect();
+            data_files(&bytes, limits).into_iter().map(|name| (name, data.clone())).collect();
         onnx::OnnxModel::parse_with(&bytes, &files, limits).map_err(|error| error.to_string())
     };
     let limits = ImportLimits::default();
@@ -456,6 +456,8 @@ fn data_may_lie_in_other_files() {
         assert!(problem.contains(want), "{problem}");
     };
     let at = |offset| [("location", "d"), ("offset", offset), ("length", "16")];
+    let bytes = with_data_elsewhere(&at("4")).encode_to_vec();
+    assert!(data_files(&bytes, &ImportLimits { decoded_bytes: 100, ..limits.clone() }).is_empty());
     check(&at("8"), &limits, "tensor `w`: its data are bytes 8 to 24 of `d`, which has 20");
     check(&at("18446744073709551615"), &limits, "to beyond of `d`");
     check(&at("-1"), &limits, "the offset of its data is no number");

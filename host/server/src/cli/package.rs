@@ -161,7 +161,7 @@ fn data_beside(
 ) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let folder = model.parent().unwrap_or(Path::new(""));
     let mut found = BTreeMap::new();
-    for name in data_files(bytes) {
+    for name in data_files(bytes, limits) {
         let is_below = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
         let path = folder.join(&name);
         if is_below && path.is_file() {
