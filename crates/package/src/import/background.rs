@@ -2,12 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error::problem;
 use super::{Imported, ManifestProblem, ManifestSource};
 use crate::plan::explain::Explanation;
 use crate::plan::tabular::{Array, ArrayKind, Kind, Step, TabularPlan};
 
 /// The most rows of a background.
 pub const MOST_BACKGROUND: usize = 1000;
+
+/// The manifest's field.
+const FIELD: &str = "background";
 
 /// A background as people give it: the name of a file, or its rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,11 +34,13 @@ impl BackgroundSource {
         match self {
             Self::File(file) => problem(
                 problems,
+                FIELD,
                 format!("the file `{file}` was not read"),
                 "give the rows themselves, or package with the lockgate program, which reads the file",
             ),
             Self::Rows(rows) if rows.len() > MOST_BACKGROUND => problem(
                 problems,
+                FIELD,
                 format!("it has {} rows, at most {MOST_BACKGROUND} are taken", rows.len()),
                 "take a sample of them: 100 rows are often enough",
             ),
@@ -47,7 +53,7 @@ impl BackgroundSource {
 pub(super) fn add(source: &ManifestSource, imported: &mut Imported, problems: &mut Vec<ManifestProblem>) {
     let Some(BackgroundSource::Rows(rows)) = &source.background else { return };
     let Some(first) = rows.first() else { return };
-    let mut problem = |message: String, hint: &str| problem(problems, message, hint);
+    let mut problem = |message: String, hint: &str| problem(problems, FIELD, message, hint);
     let Imported::Tabular(model) = imported else {
         let hint = "leave it out; contributions are for linear models and ensembles of trees";
         return problem("the model runs in the graph engine, which gives no contributions".to_owned(), hint);
@@ -130,8 +136,4 @@ fn explanation(
         let index = usize::try_from(array).ok()?;
         plan.arrays.get(index)?.numbers(arrays.get(index)?)
     })
-}
-
-fn problem(problems: &mut Vec<ManifestProblem>, message: String, hint: &str) {
-    problems.push(ManifestProblem { field: "background".to_owned(), message, hint: hint.to_owned() });
 }

@@ -93,6 +93,20 @@ pub struct ManifestProblem {
     pub hint: String,
 }
 
+/// Notes that a field of the manifest source does not fit.
+pub(super) fn problem(
+    problems: &mut Vec<ManifestProblem>,
+    field: &str,
+    message: impl Into<String>,
+    hint: &str,
+) {
+    problems.push(ManifestProblem {
+        field: field.to_owned(),
+        message: message.into(),
+        hint: hint.to_owned(),
+    });
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.operator.is_empty() {

@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::onnx::decode;
 use super::{ImportError, ImportLimits, pb};
 
-/// The files that an ONNX file keeps data in, as it names them: paths that begin at its folder. Bytes that cannot be imported name none.
-pub fn data_files(onnx: &[u8], limits: &ImportLimits) -> BTreeSet<String> {
+/// The names of all files that a model keeps data in.
+pub(super) fn locations(model: &mut pb::ModelProto) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    if let Ok(mut model) = decode(onnx, limits) {
-        each_tensor(&mut model, &mut |tensor| {
-            found.extend(entry(tensor, "location").filter(|_| is_external(tensor)).map(str::to_owned));
-            Ok(())
-        })
-        .ok();
-    }
+    let walked = each_tensor(model, &mut |tensor| {
+        found.extend(entry(tensor, "location").filter(|_| is_external(tensor)).map(str::to_owned));
+        Ok(())
+    });
+    debug_assert!(walked.is_ok(), "looking at tensors does not fail");
     found
 }
 

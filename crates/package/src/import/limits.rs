@@ -192,15 +192,15 @@ fn add(message: Message, mut bytes: &[u8], depth: u32, weight: &mut Weight) {
     if depth > DEEPEST {
         return;
     }
-    while let Some((key, after)) = super::onnx::varint(bytes) {
+    while let Some((key, after)) = super::file::varint(bytes) {
         let kept = field(message, key >> 3);
         let more = |weight: &mut Weight, bytes: u64| weight.bytes = weight.bytes.saturating_add(bytes);
         let rest = match key & 7 {
-            0 => super::onnx::varint(after).map(|(_, rest)| rest),
+            0 => super::file::varint(after).map(|(_, rest)| rest),
             1 => after.get(8..),
             5 => after.get(4..),
             2 => {
-                let content = super::onnx::varint(after).and_then(|(len, rest)| {
+                let content = super::file::varint(after).and_then(|(len, rest)| {
                     let len = usize::try_from(len).ok()?;
                     Some((rest.get(..len)?, rest.get(len..)?))
                 });

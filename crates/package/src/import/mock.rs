@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use lockgate_onnx::Tensor;
 
+use super::error::problem;
 use super::onnx::{Dimension, ElementType, OnnxModel, ValueInfo};
 use super::rewrite::{Renamed, Rewriter, Value, rename};
 use super::{
@@ -431,8 +432,4 @@ fn element(datatype: Datatype) -> ElementType {
 /// A tensor whose elements are as many as its shape says, which they were counted by.
 fn shaped<T: lockgate_onnx::Element>(shape: Vec<usize>, elements: Vec<T>) -> Tensor {
     Tensor::of(shape, elements).unwrap_or_else(|_| Tensor::vector(Vec::<i64>::new()))
-}
-
-fn problem(problems: &mut Vec<ManifestProblem>, field: &str, message: String, hint: &str) {
-    problems.push(ManifestProblem { field: field.to_owned(), message, hint: hint.to_owned() });
 }

@@ -13,6 +13,7 @@ mod beside;
 mod containers;
 mod error;
 mod external;
+mod file;
 mod functions;
 pub mod graph;
 mod limits;
@@ -29,7 +30,7 @@ pub use answer::{AnswerSource, CalibrationMethod, CalibrationSource, LabelKind};
 pub use background::{BackgroundSource, MOST_BACKGROUND};
 pub use beside::Beside;
 pub use error::{ImportError, ManifestProblem, Refusal};
-pub use external::data_files;
+pub use file::OnnxFile;
 pub use limits::ImportLimits;
 pub use mock::{MockOutput, MockSource, MockValue, mock};
 pub use scaler::{Numbers, Scaler, ScalerKind, ScalerNumbers, ScalerSource};
@@ -37,9 +38,10 @@ pub use source::{FeatureSource, ManifestSource, Scalar};
 
 use std::collections::BTreeMap;
 
-use crate::{Digest, Engine, Feature, Manifest, Package, Signature};
+use crate::{Engine, Feature, Manifest, Package, Signature};
 
 use answer::Known;
+use error::problem;
 use graph::ImportedGraph;
 use onnx::OnnxModel;
 use rewrite::Renamed;
@@ -54,7 +56,7 @@ pub struct ImportOptions {
     pub version: Option<String>,
     /// How large a model may be.
     pub limits: ImportLimits,
-    /// Files that the model keeps data in, under the names of [`data_files`].
+    /// Files that the model keeps data in, under the names of [`OnnxFile::data_files`].
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -63,8 +65,21 @@ pub struct ImportOptions {
 /// # Errors
 /// See [`ImportError`].
 pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> Result<Vec<u8>, ImportError> {
+    import_file(OnnxFile::decode(onnx, &options.limits)?, source, options)
+}
+
+/// [`import`] of a file that is decoded already.
+///
+/// # Errors
+/// See [`ImportError`].
+pub fn import_file(
+    file: OnnxFile<'_>,
+    source: &ManifestSource,
+    options: &ImportOptions,
+) -> Result<Vec<u8>, ImportError> {
     let limits = &options.limits;
-    let mut model = OnnxModel::parse_with(onnx, &options.files, limits)?;
+    let source_digest = file.digest(&options.files);
+    let mut model = file.check(&options.files, limits)?;
     let mut problems = source.problems();
     let (name, version) = identity(source, options, &mut problems);
     let scaler =
@@ -89,9 +104,9 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
         };
         let changed = answer.apply(&mut model, &known, &mut problems);
         imported = match changed.filter(|_| problems.is_empty()) {
-            Some((outputs, count)) => {
-                classes = count;
-                renamed.extend(outputs);
+            Some(changed) => {
+                classes = changed.classes;
+                renamed.extend(changed.renamed);
                 let changed = base
                     .by_the_same_engine(&model, source, limits)
                     .map_err(|refusals| unsupported(refusals, &renamed))?;
@@ -122,7 +137,7 @@ pub fn import(onnx: &[u8], source: &ManifestSource, options: &ImportOptions) -> 
         metrics: source.metrics.clone(),
         accepts_missing: source.accepts_missing.unwrap_or(imported.accepts_missing()),
         engine: imported.engine(),
-        source_digest: Digest::of_all(std::iter::once(onnx).chain(options.files.values().map(Vec::as_slice))),
+        source_digest,
         producer: model.producer,
         operations_per_row,
         memory_per_row,
@@ -246,16 +261,14 @@ fn identity(
     options: &ImportOptions,
     problems: &mut Vec<ManifestProblem>,
 ) -> (String, String) {
-    let mut problem = |field: &str, message: String, hint: &str| {
-        problems.push(ManifestProblem { field: field.to_owned(), message, hint: hint.to_owned() });
-    };
     let name = source.model.as_ref().or(options.model.as_ref()).cloned().unwrap_or_default();
     if let Some(message) = source::name_problem(&name) {
-        problem("model", message, "give the model a name, such as eurusd_lstm_1h");
+        problem(problems, "model", message, "give the model a name, such as eurusd_lstm_1h");
     }
     let version = source.version.as_ref().or(options.version.as_ref()).cloned().unwrap_or_default();
     if let Err(error) = semver::Version::parse(&version) {
         problem(
+            problems,
             "version",
             format!("`{version}` is not a semantic version: {error}"),
             "write three numbers, such as 1.0.0",
@@ -287,9 +300,7 @@ fn labels(
     if given.is_empty() {
         return known.iter().map(ToString::to_string).collect();
     }
-    let mut problem = |message: String, hint: &str| {
-        problems.push(ManifestProblem { field: "labels".to_owned(), message, hint: hint.to_owned() });
-    };
+    let mut problem = |message: String, hint: &str| problem(problems, "labels", message, hint);
     if known.is_empty() && counted == Some(given.len()) {
         // The answer has settled what the scores are.
     } else if known.is_empty() {
@@ -347,11 +358,8 @@ fn check_features(
     };
     let given = i64::try_from(source.features.len()).unwrap_or(i64::MAX);
     if columns != -1 && columns != given {
-        problems.push(ManifestProblem {
-            field: "features".to_owned(),
-            message: format!("{given} features are named, the model's input has {columns} columns"),
-            hint: "name every column once, in the order of the columns".to_owned(),
-        });
+        let message = format!("{given} features are named, the model's input has {columns} columns");
+        problem(problems, "features", message, "name every column once, in the order of the columns");
     }
 }
 

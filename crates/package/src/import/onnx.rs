@@ -6,11 +6,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockgate_onnx::{Element, Kind, Tensor};
-use prost::Message as _;
 
 use super::external::{is_external, location};
+use super::file::OnnxFile;
 use super::functions::without_version;
-use super::{ImportError, ImportLimits, Refusal, containers, external, functions, pb};
+use super::{ImportError, ImportLimits, Refusal, containers, functions, pb};
 
 /// A checked ONNX model.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,23 +100,7 @@ impl OnnxModel {
     /// Bytes that are no ONNX model, end early, contradict themselves or exceed a limit; and, all at once, what no part of
     /// this program can read (data in other files, sparse tensors).
     pub fn parse(bytes: &[u8], limits: &ImportLimits) -> Result<Self, ImportError> {
-        Self::parse_with(bytes, &BTreeMap::new(), limits)
-    }
-
-    /// [`OnnxModel::parse`] of a file that keeps data in these other ones.
-    ///
-    /// # Errors
-    /// As there, and data that lie outside of their file.
-    pub fn parse_with(
-        bytes: &[u8],
-        files: &BTreeMap<String, Vec<u8>>,
-        limits: &ImportLimits,
-    ) -> Result<Self, ImportError> {
-        let length = files.values().fold(bytes.len(), |sum, file| sum.saturating_add(file.len()));
-        limits.check_file(u64::try_from(length).unwrap_or(u64::MAX))?;
-        let mut model = decode(bytes, limits)?;
-        external::fill(&mut model, files, limits)?;
-        build(model, limits)
+        OnnxFile::decode(bytes, limits)?.check(&BTreeMap::new(), limits)
     }
 
     /// The newest version of a domain's operators that the model or a function of it uses.
@@ -134,22 +118,6 @@ impl OnnxModel {
     pub fn output_names(&self) -> BTreeSet<&str> {
         self.outputs.iter().map(|output| output.name.as_str()).collect()
     }
-}
-
-/// What an ONNX file says, whose length has been checked.
-///
-/// # Errors
-/// Bytes that are no ONNX model, end early or would take more memory than the limits allow.
-pub(super) fn decode(bytes: &[u8], limits: &ImportLimits) -> Result<pb::ModelProto, ImportError> {
-    check_framing(bytes)?;
-    // Before anything is allocated for what the file says.
-    let weight = super::limits::weigh(bytes);
-    limits.check("nodes", "the number of nodes", weight.nodes)?;
-    limits.check("decoded_bytes", "the memory for its content in bytes", weight.bytes)?;
-    pb::ModelProto::decode(bytes).map_err(|error| {
-        // The outer frame is whole, so what is inside was written wrong, not cut.
-        ImportError::NotOnnx { problem: format!("its content cannot be decoded ({error})") }
-    })
 }
 
 impl Node {
@@ -395,54 +363,8 @@ impl std::fmt::Display for ElementType {
     }
 }
 
-/// Walks the outermost fields of the protobuf message. A model that was cut shows here as a field that runs past the
-/// end; the decoder alone could not tell this from other damage.
-fn check_framing(bytes: &[u8]) -> Result<(), ImportError> {
-    let not_onnx = |problem: &str| ImportError::NotOnnx { problem: problem.to_owned() };
-    if bytes.is_empty() {
-        return Err(not_onnx("it is empty"));
-    }
-    let foreign =
-        || not_onnx("its bytes are no ONNX model (a protobuf message that begins with the format's version)");
-    // `ir_version`, field 1 as a varint, opens every file: writers put fields in the order of their numbers.
-    if bytes.first() != Some(&0x08) {
-        return Err(foreign());
-    }
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let at = bytes.len() - rest.len();
-        let truncated = || ImportError::Truncated {
-            problem: format!("the field that begins at byte {at} runs past the end, byte {}", bytes.len()),
-        };
-        let (key, after) = varint(rest).ok_or_else(truncated)?;
-        let is_length_delimited = match (key >> 3, key & 7) {
-            (1 | 5, 0) => false,
-            (2..=4 | 6..=8 | 14 | 20 | 25..=30, 2) => true,
-            _ => return Err(foreign()),
-        };
-        let (value, after) = varint(after).ok_or_else(truncated)?;
-        rest = if is_length_delimited {
-            let len = usize::try_from(value).map_err(|_| truncated())?;
-            after.get(len..).ok_or_else(truncated)?
-        } else {
-            after
-        };
-    }
-    Ok(())
-}
-
-pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0_u64;
-    for (index, &byte) in bytes.iter().enumerate().take(10) {
-        value |= u64::from(byte & 0x7f).checked_shl(u32::try_from(7 * index).ok()?)?;
-        if byte & 0x80 == 0 {
-            return Some((value, bytes.get(index + 1..)?));
-        }
-    }
-    None
-}
-
-fn build(mut model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, ImportError> {
+/// The checked model of a decoded one, whose data are all in it.
+pub(super) fn build(mut model: pb::ModelProto, limits: &ImportLimits) -> Result<OnnxModel, ImportError> {
     functions::inline(&mut model, limits)?;
     let columns = containers::flatten(&mut model);
     let graph = model

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use lockgate_onnx::Tensor;
 
-use super::ManifestProblem;
+use super::error::{ManifestProblem, problem};
 use super::onnx::{Dimension, ElementType, OnnxModel, ValueInfo};
 use super::rewrite::{Renamed, Rewriter};
 
@@ -654,8 +654,4 @@ fn width(input: &ValueInfo) -> Option<usize> {
         Some([_]) => Some(1),
         _ => None,
     }
-}
-
-fn problem(problems: &mut Vec<ManifestProblem>, field: &str, message: String, hint: &str) {
-    problems.push(ManifestProblem { field: field.to_owned(), message, hint: hint.to_owned() });
 }

@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::ManifestProblem;
 use super::answer::AnswerSource;
 use super::background::BackgroundSource;
+use super::error::{ManifestProblem, problem};
 use super::scaler::ScalerSource;
 use crate::{Feature, Scope};
 
@@ -65,49 +65,43 @@ impl ManifestSource {
     /// What makes no sense whatever the model is. The scaler is checked where it is made.
     pub(super) fn problems(&self) -> Vec<ManifestProblem> {
         let mut problems = Vec::new();
-        let mut problem = |field: String, message: String, hint: &str| {
-            problems.push(ManifestProblem { field, message, hint: hint.to_owned() });
-        };
+        let mut add = |field: &str, message: &str, hint: &str| problem(&mut problems, field, message, hint);
+        let mut names = BTreeMap::new();
         for (index, feature) in self.features.iter().enumerate() {
             let FeatureSource(Feature { name, min, max }) = feature;
+            let field = format!("features[{index}]");
             if name.is_empty() {
-                problem(format!("features[{index}].name"), "it is empty".to_owned(), "name the column");
-            } else if let Some(other) =
-                self.features.iter().take(index).position(|other| other.0.name == *name)
-            {
+                add(&format!("{field}.name"), "it is empty", "name the column");
+            } else if let Some(other) = names.get(name) {
                 let message = format!("`{name}` is the name of features[{other}] too");
-                problem(format!("features[{index}].name"), message, "give each column its own name");
+                add(&format!("{field}.name"), &message, "give each column its own name");
+            } else {
+                names.insert(name, index);
             }
-            for (field, value) in [("min", min), ("max", max)] {
+            for (bound, value) in [("min", min), ("max", max)] {
                 if value.is_some_and(f64::is_nan) {
-                    problem(
-                        format!("features[{index}].{field}"),
-                        "it is not a number".to_owned(),
-                        "leave it out",
-                    );
+                    add(&format!("{field}.{bound}"), "it is not a number", "leave it out");
                 }
             }
             if let (Some(min), Some(max)) = (min, max)
                 && min > max
             {
                 let message = format!("the range of `{name}` is empty: min {min} is greater than max {max}");
-                problem(format!("features[{index}]"), message, "exchange them");
+                add(&field, &message, "exchange them");
             }
         }
+        let mut labels = BTreeSet::new();
         for (index, label) in self.labels.iter().enumerate() {
+            let field = format!("labels[{index}]");
             if label.0.is_empty() {
-                problem(format!("labels[{index}]"), "it is empty".to_owned(), "name the class");
-            } else if self.labels.iter().take(index).any(|other| other == label) {
-                problem(
-                    format!("labels[{index}]"),
-                    format!("`{}` is listed twice", label.0),
-                    "give each class its own name",
-                );
+                add(&field, "it is empty", "name the class");
+            } else if !labels.insert(&label.0) {
+                add(&field, &format!("`{}` is listed twice", label.0), "give each class its own name");
             }
         }
         for (name, value) in &self.metrics {
             if !value.is_finite() {
-                problem(format!("metrics.{name}"), format!("{value} is not a finite number"), "leave it out");
+                add(&format!("metrics.{name}"), &format!("{value} is not a finite number"), "leave it out");
             }
         }
         if let Some(background) = &self.background {

@@ -443,9 +443,14 @@ fn data_may_lie_in_other_files() {
         [0.0_f32, 1.0, 2.0, 3.0, 4.0].iter().flat_map(|number| number.to_le_bytes()).collect();
     let parse = |entries: &[(&str, &str)], limits: &ImportLimits| {
         let bytes = with_data_elsewhere(entries).encode_to_vec();
-        let files: BTreeMap<String, Vec<u8>> =
-            data_files(&bytes, limits).into_iter().map(|name| (name, data.clone())).collect();
-        onnx::OnnxModel::parse_with(&bytes, &files, limits).map_err(|error| error.to_string())
+        let files = |file: &OnnxFile<'_>| -> BTreeMap<String, Vec<u8>> {
+            file.data_files().iter().map(|name| (name.clone(), data.clone())).collect()
+        };
+        let parsed = OnnxFile::decode(&bytes, limits).and_then(|file| {
+            let files = files(&file);
+            file.check(&files, limits)
+        });
+        parsed.map_err(|error| error.to_string())
     };
     let limits = ImportLimits::default();
     let found =
@@ -456,8 +461,12 @@ fn data_may_lie_in_other_files() {
         assert!(problem.contains(want), "{problem}");
     };
     let at = |offset| [("location", "d"), ("offset", offset), ("length", "16")];
-    let bytes = with_data_elsewhere(&at("4")).encode_to_vec();
-    assert!(data_files(&bytes, &ImportLimits { decoded_bytes: 100, ..limits.clone() }).is_empty());
+    // Before anything is allocated for what the file says.
+    check(
+        &at("4"),
+        &ImportLimits { decoded_bytes: 100, ..limits.clone() },
+        "the limit `decoded_bytes` is 100",
+    );
     check(&at("8"), &limits, "tensor `w`: its data are bytes 8 to 24 of `d`, which has 20");
     check(&at("18446744073709551615"), &limits, "to beyond of `d`");
     check(&at("-1"), &limits, "the offset of its data is no number");

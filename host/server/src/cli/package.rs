@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use clap::Args;
 use lockgate_package::import::{
     BackgroundSource, FeatureSource, ImportError, ImportLimits, ImportOptions, ManifestSource, MockOutput,
-    MockSource, Scalar, ScalerNumbers, ScalerSource, data_files, import, mock,
+    MockSource, OnnxFile, Scalar, ScalerNumbers, ScalerSource, import_file, mock,
 };
 use lockgate_package::{AlignedBytes, Manifest, Package, TensorSpec};
 
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &PackageArgs, json: bool) -> Result<(), Failure> {
     for (name, number) in &args.limits {
         limits.set(name, *number);
     }
-    let mut options = ImportOptions {
+    let options = ImportOptions {
         limits,
         model: of.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned),
         version: Some("0.1.0".to_owned()),
@@ -95,12 +95,11 @@ pub(crate) fn run(args: &PackageArgs, json: bool) -> Result<(), Failure> {
     let length = std::fs::metadata(of).map_or(0, |metadata| metadata.len());
     options.limits.check_file(length).map_err(|error| failure(of, &error))?;
     let bytes = files::read(of)?;
-    options.files = data_beside(of, &bytes, &options.limits)?;
     let spinner = output::spinner(format!("packaging {}", of.display()));
     let made = if is_mock {
         mock_of(of, bytes, &mut source, &options)
     } else {
-        import(&bytes, &source, &options).map_err(|error| failure(of, &error))
+        import_model(of, &bytes, &source, &options)
     };
     spinner.finish_and_clear();
     let bytes = made?;
@@ -153,21 +152,34 @@ fn failure(model: &Path, error: &ImportError) -> Failure {
     }
 }
 
+/// A package of a model's file and of the files that it keeps data in.
+fn import_model(
+    path: &Path,
+    bytes: &[u8],
+    source: &ManifestSource,
+    options: &ImportOptions,
+) -> Result<Vec<u8>, Failure> {
+    let file = OnnxFile::decode(bytes, &options.limits).map_err(|error| failure(path, &error))?;
+    let files = data_beside(path, &file, &options.limits)?;
+    let options = ImportOptions { files, ..options.clone() };
+    import_file(file, source, &options).map_err(|error| failure(path, &error))
+}
+
 /// The files in which a model keeps data, as far as they lie in its folder or below. What is missing is named when it is needed.
 fn data_beside(
     model: &Path,
-    bytes: &[u8],
+    file: &OnnxFile<'_>,
     limits: &ImportLimits,
 ) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let folder = model.parent().unwrap_or(Path::new(""));
     let mut found = BTreeMap::new();
-    for name in data_files(bytes, limits) {
-        let is_below = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
-        let path = folder.join(&name);
+    for name in file.data_files() {
+        let is_below = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        let path = folder.join(name);
         if is_below && path.is_file() {
             let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
             limits.check_file(length).map_err(|error| failure(&path, &error))?;
-            found.insert(name, files::read(&path)?);
+            found.insert(name.clone(), files::read(&path)?);
         }
     }
     Ok(found)
@@ -185,7 +197,7 @@ fn mock_of(
         let package = Package::open(AlignedBytes::copy_of(&bytes)).map_err(|error| at(&error))?;
         like(package.manifest(), source)
     } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        let package = import(&bytes, source, options).map_err(|error| failure(path, &error))?;
+        let package = import_model(path, &bytes, source, options)?;
         let package = Package::open(AlignedBytes::copy_of(&package)).map_err(|error| at(&error))?;
         // What stood beside the model is part of the signature by now.
         (source.scaler, source.answer, source.background) = (None, None, None);
