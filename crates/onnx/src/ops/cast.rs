@@ -92,10 +92,8 @@ fn converted(x: &Tensor, kind: Kind, manner: Manner, meter: &mut Meter) -> Resul
         }
         (_, Kind::Text) => {
             let numbers = x.numbers()?;
-            // Digits of the longest number of each type, without an exponent.
             let digits = match &numbers {
-                Numbers::F32(_) => 64,
-                Numbers::F64(_) => 352,
+                Numbers::F32(_) | Numbers::F64(_) => LONGEST_NUMBER,
                 _ => 20,
             };
             meter.room(x.shape(), Kind::Text.size() + digits)?;
@@ -130,26 +128,56 @@ fn numerals(texts: &[String], kind: Kind) -> Result<Numbers<'static>, Problem> {
     })
 }
 
-/// Numbers as texts: the fewest digits that say the number, without an exponent; `NaN`, `INF` and `-INF`; of a
-/// boolean 0 or 1.
+/// Numbers as texts. ONNX leaves open how many digits floating-point numbers have; here they have the eight at most that
+/// onnxruntime writes, of both precisions, and an exponent where C's `%g` has one. Of a boolean 0 or 1.
 fn written(numbers: &Numbers<'_>) -> Vec<String> {
-    fn float<T: std::fmt::Display>(x: T, special: Option<&str>) -> String {
-        special.map_or_else(|| x.to_string(), str::to_owned)
-    }
-    fn special(x: f64) -> Option<&'static str> {
-        match x {
-            f64::INFINITY => Some("INF"),
-            f64::NEG_INFINITY => Some("-INF"),
-            _ if x.is_nan() => Some("NaN"),
-            _ => None,
-        }
-    }
     match numbers {
-        Numbers::F32(all) => all.iter().map(|&x| float(x, special(x.into()))).collect(),
-        Numbers::F64(all) => all.iter().map(|&x| float(x, special(x))).collect(),
+        Numbers::F32(all) => all.iter().map(|&x| eight_digits(x.into())).collect(),
+        Numbers::F64(all) => all.iter().map(|&x| eight_digits(x)).collect(),
         Numbers::I64(all) => all.iter().map(ToString::to_string).collect(),
         Numbers::U64(all) => all.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// The most characters that [`eight_digits`] writes, `-1.2345678e-308`.
+const LONGEST_NUMBER: usize = 15;
+
+/// C's `%.8g`; `NaN`, `INF` and `-INF`.
+fn eight_digits(x: f64) -> String {
+    if x.is_nan() {
+        return "NaN".to_owned();
+    }
+    if x.is_infinite() {
+        return if x > 0.0 { "INF" } else { "-INF" }.to_owned();
+    }
+    let scientific = format!("{:.7e}", x.abs());
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let digits = digits.replace('.', "");
+    let digits = match digits.trim_end_matches('0') {
+        "" => "0",
+        digits => digits,
+    };
+    let zeros = |count: u32| "0".repeat(count as usize);
+    let digit_count = u32::try_from(digits.len()).unwrap_or(1);
+    let number = match exponent {
+        -4..=-1 => format!("0.{}{digits}", zeros(exponent.unsigned_abs() - 1)),
+        0..=7 => {
+            let whole = exponent.unsigned_abs() + 1;
+            match digits.split_at_checked(whole as usize) {
+                Some((whole, "")) => whole.to_owned(),
+                Some((whole, part)) => format!("{whole}.{part}"),
+                None => format!("{digits}{}", zeros(whole.saturating_sub(digit_count))),
+            }
+        }
+        _ => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
+            let point = if rest.is_empty() { "" } else { "." };
+            format!("{first}{point}{rest}e{sign}{:02}", exponent.unsigned_abs())
+        }
+    };
+    if x.is_sign_negative() { format!("-{number}") } else { number }
 }
 
 /// A number without its fraction, modulo 2⁶⁴.
@@ -607,13 +635,43 @@ mod tests {
         assert_eq!(cast_to(&text("100.5"), Kind::I64).unwrap(), Tensor::scalar(100_i64));
         assert_eq!(cast_to(&text("18446744073709551615"), Kind::U64).unwrap(), Tensor::scalar(u64::MAX));
         assert_eq!(cast_to(&text("0"), Kind::Bool).unwrap(), Tensor::scalar(false));
-        let written = |x: f32| cast_to(&Tensor::scalar(x), Kind::Text).unwrap();
-        assert_eq!(written(0.1), text("0.1"));
-        assert_eq!(written(1e20), text("100000000000000000000"));
-        assert_eq!(written(f32::NAN), text("NaN"));
-        assert_eq!(written(f32::NEG_INFINITY), text("-INF"));
-        assert_eq!(cast_to(&Tensor::scalar(f64::MIN_POSITIVE), Kind::Text).unwrap().bytes(), 24 + 326);
         assert_eq!(cast_to(&Tensor::scalar(true), Kind::Text).unwrap(), text("1"));
+    }
+
+    /// What onnxruntime 1.31 answers.
+    #[test]
+    fn numbers_are_written_with_eight_digits() {
+        let single = |x: f32, want: &str| {
+            assert_eq!(cast_to(&Tensor::scalar(x), Kind::Text).unwrap(), text(want));
+        };
+        let double = |x: f64, want: &str| {
+            assert_eq!(cast_to(&Tensor::scalar(x), Kind::Text).unwrap(), text(want));
+        };
+        single(0.1, "0.1");
+        single(-0.0, "-0");
+        single(1e20, "1e+20");
+        single(1e-5, "9.9999997e-06");
+        single(1e-40, "9.9999461e-41");
+        single(1_234_567.9, "1234567.9");
+        single(99_999_999.0, "1e+08");
+        single(16_777_216.0, "16777216");
+        single(f32::NAN, "NaN");
+        single(f32::NEG_INFINITY, "-INF");
+        double(0.1, "0.1");
+        double(0.0, "0");
+        double(100_000.0, "100000");
+        double(99_999_999.0, "99999999");
+        double(99_999_999.5, "1e+08");
+        double(123_456_789.0, "1.2345679e+08");
+        // As near to the one as to the other: the even digit.
+        double(12_345_678.5, "12345678");
+        double(0.0001, "0.0001");
+        double(0.000_1 / 2.0, "5e-05");
+        double(-1.0 / 3.0, "-0.33333333");
+        double(2.5e-7, "2.5e-07");
+        let longest = cast_to(&Tensor::scalar(-1.234_567_8e-308_f64), Kind::Text).unwrap();
+        assert_eq!(longest, text("-1.2345678e-308"));
+        assert_eq!(longest.bytes(), 24 + LONGEST_NUMBER as u64);
     }
 
     #[test]
