@@ -156,8 +156,12 @@ impl Automaton {
         bytes
     }
 
-    /// The end of the longest match that begins at the place `start` of a text, and how many bytes were looked at to find it.
+    /// The end of the longest match that begins at the place `start` of a text, and how many bytes were looked at to find it. Beyond the
+    /// text nothing begins.
     pub fn longest(&self, text: &[u8], start: usize) -> (Option<usize>, usize) {
+        if start > text.len() {
+            return (None, 0);
+        }
         let mut found = None;
         let mut state = self.begin(text, start);
         for (steps, (at, &byte)) in text.iter().enumerate().skip(start).enumerate() {
@@ -172,7 +176,7 @@ impl Automaton {
         if self.has(state, MATCHES_AT_END) {
             found = Some(text.len());
         }
-        (found, text.len().saturating_sub(start))
+        (found, text.len() - start)
     }
 
     /// Whether the empty text is a match somewhere, at whatever place of whatever text.

@@ -242,7 +242,7 @@ proptest! {
         if let Ok((automaton, rest)) = Automaton::read(&bytes) {
             prop_assert_eq!([automaton.to_bytes(), rest.to_vec()].concat(), bytes);
             let _ = automaton.matches_nothing();
-            // Searches begin in the text or at its end.
+            prop_assert_eq!(automaton.longest(text.as_bytes(), text.len() + 1), (None, 0));
             for start in 0..=text.len() {
                 let (end, steps) = automaton.longest(text.as_bytes(), start);
                 prop_assert!(end.is_none_or(|end| (start..=text.len()).contains(&end)) && steps <= text.len());
