@@ -145,8 +145,11 @@ def numbers(array):
 
 def write(name, proto, x, values):
     """`values`: for each method the background or nothing, contributions and base."""
-    # Exporters call some graphs by random names.
+    # Exporters call some graphs by random names, and list operator sets in any order.
     proto.graph.name = name
+    opsets = sorted(proto.opset_import, key=lambda opset: opset.domain, reverse=True)
+    del proto.opset_import[:]
+    proto.opset_import.extend(opsets)
     (HERE / f"{name}.onnx").write_bytes(proto.SerializeToString())
     rows = [numbers(row.astype(np.float32)) for row in x]
     (HERE / f"{name}.json").write_text(json.dumps({"rows": rows, **values}, indent=None) + "\n")
