@@ -39,6 +39,13 @@ def test_texts_that_no_tree_splits_on(double, data):
     close(run_onnx(exported.onnx, *inputs)[1], model.predict_proba(frame))
 
 
+@pytest.mark.parametrize("kind", ["binary", "three", "three_texts"])
+def test_boosting_that_begins_at_zero(kind, data):
+    model = ensemble.GradientBoostingClassifier(n_estimators=5, init="zero").fit(data.X, data.target(kind))
+    close(run_onnx(export(model, data.X).onnx, data.X)[1], model.predict_proba(data.X))
+    assert model.init == "zero"
+
+
 @pytest.mark.parametrize("kind", ["binary", "three_texts"])
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def all_recipes():
 
 
 def linear():
+    x = data.features()
     for kind in (linear_model.LogisticRegression, linear_model.RidgeClassifier, linear_model.RidgeClassifierCV, linear_model.Perceptron,
                  linear_model.PassiveAggressiveClassifier, svm.LinearSVC, discriminant_analysis.LinearDiscriminantAnalysis):  # fmt: skip
         yield from classifier(lambda kind=kind: kind(), wild=kind is not LogisticRegression)
@@ -116,6 +117,11 @@ def linear():
     for kind in (linear_model.LinearRegression, linear_model.Ridge, linear_model.RidgeCV, linear_model.ElasticNet, linear_model.Lasso, linear_model.Lars,
                  linear_model.LassoLars, linear_model.OrthogonalMatchingPursuit):  # fmt: skip
         yield from regressor(lambda kind=kind: kind())
+    for kind in (linear_model.LinearRegression, linear_model.Ridge):
+        yield from both(lambda kind=kind: kind(fit_intercept=False), x, data.target(x), variant="no_intercept")
+        yield from both(lambda kind=kind: kind(fit_intercept=False), x, data.target(x, 3), variant="no_intercepts")
+    for count in (2, 3):
+        yield from both(lambda: linear_model.LogisticRegression(fit_intercept=False), x, data.classes(x, count), wild=False, variant=f"no_intercept_{count}")
     for kind in (linear_model.MultiTaskElasticNet, linear_model.MultiTaskElasticNetCV, linear_model.MultiTaskLasso, linear_model.MultiTaskLassoCV):
         yield from both(lambda kind=kind: kind(), data.calm(), data.target(data.calm(), 3))
     for kind in (linear_model.PoissonRegressor, linear_model.GammaRegressor, linear_model.TweedieRegressor):

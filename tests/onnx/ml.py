@@ -219,6 +219,9 @@ def single_scores(cases, random):
         attributes = {"coefficients": [0.5, 0.25], "intercepts": [0.125], "post_transform": post}
         feeds = [[random.random(size=(rows, 2)).astype(np.float32)] for rows in (6, 1)]
         cases.add("LinearRegressor", attributes, feeds, [FLOAT], opset=1, both=True, tag=f"_1_single_{post}")
+        # As skl2onnx writes several targets without intercepts.
+        attributes = {"coefficients": [0.5, 0.25, -0.5, 0.125], "intercepts": [0.0], "targets": 2, "post_transform": post}
+        cases.add("LinearRegressor", attributes, feeds, [FLOAT], opset=1, both=True, tag=f"_2_zero_{post}")
 
 
 def maps(cases, random):

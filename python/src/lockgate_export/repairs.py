@@ -25,6 +25,9 @@ def repaired(model: Any) -> Iterator[None]:
             if type(part).__name__ in ("VotingClassifier", "VotingRegressor") and isinstance(part.weights, (list, tuple)):
                 # It sums weights as an array does.
                 stack.enter_context(_replaced(part, "weights", np.asarray(part.weights)))
+            if type(part).__name__ == "GradientBoostingClassifier" and isinstance(part.init, str):
+                # It writes a single zero for several classes; asked for its first scores, the model says zero for each.
+                stack.enter_context(_replaced(part, "init", None))
             texts = [value for value in getattr(part, "statistics_", ()) if isinstance(value, str)]
             if type(part).__name__ == "SimpleImputer" and texts and is_missing(part.missing_values):
                 # Among texts it wants the text that is missing; see `texts_of`.

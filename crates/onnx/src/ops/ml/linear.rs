@@ -95,8 +95,10 @@ pub(super) fn classifier(build: &Build<'_>) -> Result<Kernel, Problem> {
 pub(super) fn regressor(build: &Build<'_>) -> Result<Kernel, Problem> {
     let a = &build.attributes;
     let targets = a.int_or("targets", 1)?;
-    let linear = Linear::read(a, usize::try_from(targets).unwrap_or(0))?;
+    let mut linear = Linear::read(a, usize::try_from(targets).unwrap_or(0))?;
     let transform = post_transform(a)?;
+    // skl2onnx writes a single zero for any number of targets without intercepts.
+    linear.bias = linear.bias.filter(|bias| bias.iter().any(|&intercept| intercept != 0.0));
     if linear.bias.as_ref().is_some_and(|bias| bias.len() != linear.outputs) {
         return Err(Problem::attribute("intercepts", format!("expected {targets} numbers"), EXPORT_AGAIN));
     }

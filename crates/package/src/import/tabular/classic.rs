@@ -170,10 +170,11 @@ pub(in crate::import) fn linear_regressor<'m>(
     let (coefficients, intercepts) = (a.floats("coefficients"), a.floats("intercepts"));
     let transform = of_targets(post_transform(a), targets);
     let input = l.single_matrix(node, 0)?;
-    if ![0, targets].contains(&intercepts.len()) || targets == 0 {
+    // skl2onnx writes a single zero for any number of targets without intercepts.
+    let intercepts = Some(intercepts).filter(|intercepts| intercepts.iter().any(|&intercept| intercept != 0.0));
+    if let Some(intercepts) = intercepts.filter(|intercepts| intercepts.len() != targets) {
         a.refuse("intercepts", format!("expected {targets}, found {}", intercepts.len()), EXPORT_AGAIN);
     }
-    let intercepts = Some(intercepts).filter(|intercepts| !intercepts.is_empty());
     let scores = linear(l, node, a, input.value, coefficients, intercepts, targets)?;
     let value = transformed(l, scores, transform, false);
     l.bind_output(node, 0, Tracked { value, form: Form::Matrix, element: ElementType::Float, classes: None });
