@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::answer::AnswerSource;
 use super::background::BackgroundSource;
 use super::error::{ManifestProblem, problem};
+use super::fields::{from_map, maybe_from_map};
 use super::scaler::ScalerSource;
 use crate::{Feature, Scope};
 
@@ -28,6 +29,7 @@ pub struct ManifestSource {
     /// The version of the code or table that computes the features.
     pub feature_version: Option<Scalar>,
     /// What the model was trained for.
+    #[serde(deserialize_with = "from_map")]
     pub scope: Scope,
     /// Figures from training or validation.
     pub metrics: BTreeMap<String, f64>,
@@ -41,7 +43,7 @@ pub struct ManifestSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaler: Option<ScalerSource>,
     /// What is made of the model's scores: calibration, confidence, thresholds, labels by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "maybe_from_map")]
     pub answer: Option<AnswerSource>,
 }
 

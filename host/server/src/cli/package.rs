@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockgate_package::import::{
     BackgroundSource, FeatureSource, ImportError, ImportLimits, ImportOptions, ManifestSource, MockOutput,
-    MockSource, OnnxFile, Scalar, ScalerNumbers, ScalerSource, import_file, mock,
+    MockSource, OnnxFile, Scalar, ScalerNumbers, ScalerSource, from_map, import_file, mock,
 };
 use lockgate_package::{AlignedBytes, Manifest, Package, TensorSpec};
 
@@ -171,16 +171,17 @@ fn data_beside(
     file: &OnnxFile<'_>,
     limits: &ImportLimits,
 ) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let folder = model.parent().unwrap_or(Path::new(""));
     let mut found = BTreeMap::new();
+    let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(folder) = folder.canonicalize() else { return Ok(found) };
+    let mut length = 0_u64;
     for name in file.data_files() {
-        let is_below = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        let path = folder.join(name);
-        if is_below && path.is_file() {
-            let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            limits.check_file(length).map_err(|error| failure(&path, &error))?;
-            found.insert(name.clone(), files::read(&path)?);
-        }
+        // Links may lead out of the folder, and one file may be named in many ways.
+        let path = folder.join(name).canonicalize().ok();
+        let Some(path) = path.filter(|path| path.starts_with(&folder) && path.is_file()) else { continue };
+        length = length.saturating_add(std::fs::metadata(&path).map_or(0, |metadata| metadata.len()));
+        limits.check_file(length).map_err(|error| failure(model, &error))?;
+        found.insert(name.clone(), files::read(&path)?);
     }
     Ok(found)
 }
@@ -332,10 +333,15 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
             position.line, position.column
         ))
     })?;
-    serde_json::from_str(&json).map_err(|error| {
+    let mut json = serde_json::Deserializer::from_str(&json);
+    let mut track = serde_path_to_error::Track::new();
+    let read = from_map(serde_path_to_error::Deserializer::new(&mut json, &mut track));
+    read.map_err(|error| {
         // Line and column would be those of the JSON in between.
         let message = error.to_string();
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-        Failure::new(format!("{name}: {message}"))
+        let path = track.path().to_string();
+        let field = if path == "." { String::new() } else { format!("`{path}`: ") };
+        Failure::new(format!("{name}: {field}{message}"))
     })
 }

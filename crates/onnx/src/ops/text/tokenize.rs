@@ -34,6 +34,8 @@ pub(super) fn tokenizer(build: &Build<'_>) -> Result<Kernel, Problem> {
     })?;
     let cut = match (a.texts("separators")?.unwrap_or_default(), a.text("tokenexp")?) {
         ([only], None) if only.is_empty() => Cut::Characters,
+        // As in onnxruntime: of one character each, a line's end too, which `.` leaves out otherwise.
+        ([], Some(".")) => Cut::Characters,
         (separators, None) if !separators.is_empty() => {
             let automata = automata(build, separators.len())?;
             // Between two such matches a search would get nowhere.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use lockgate_onnx::Tensor;
 
 use super::super::error::{ManifestProblem, problem};
+use super::super::fields::each_from_map;
 use super::super::onnx::ElementType;
 use super::super::rewrite::{Rewriter, Value};
 
@@ -28,7 +29,7 @@ pub struct CalibrationSource {
     #[serde(alias = "y_thresholds_", alias = "y_thresholds", skip_serializing_if = "Vec::is_empty")]
     pub y: Vec<f64>,
     /// One calibration per class, in the order of the scores; the results are divided by their sum.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "each_from_map")]
     pub per_class: Vec<Self>,
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Scalar;
 use super::error::{ManifestProblem, problem};
+use super::fields::maybe_from_map;
 use super::onnx::OnnxModel;
 use super::rewrite::Renamed;
 use super::tabular::Label;
@@ -44,7 +45,7 @@ pub struct AnswerSource {
     #[serde(skip_serializing_if = "is_false")]
     pub confidence: bool,
     /// Makes probabilities of the scores.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "maybe_from_map")]
     pub calibration: Option<CalibrationSource>,
     /// Of two classes: the second is the label when its score is at least this.
     #[serde(skip_serializing_if = "Option::is_none")]

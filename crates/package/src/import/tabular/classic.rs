@@ -171,7 +171,8 @@ pub(in crate::import) fn linear_regressor<'m>(
     let transform = of_targets(post_transform(a), targets);
     let input = l.single_matrix(node, 0)?;
     // skl2onnx writes a single zero for any number of targets without intercepts.
-    let intercepts = Some(intercepts).filter(|intercepts| intercepts.iter().any(|&intercept| intercept != 0.0));
+    let intercepts =
+        Some(intercepts).filter(|intercepts| intercepts.iter().any(|&intercept| intercept != 0.0));
     if let Some(intercepts) = intercepts.filter(|intercepts| intercepts.len() != targets) {
         a.refuse("intercepts", format!("expected {targets}, found {}", intercepts.len()), EXPORT_AGAIN);
     }
