@@ -96,5 +96,5 @@ def tokenizer(cases, _):
                 for x in [texts(*DOCUMENTS), np.array(DOCUMENTS[:4], object).reshape(2, 2), texts("", "")]:
                     cases.add("Tokenizer", base | {"separators": separators}, [[x]], [STRING], opset=1, domain="com.microsoft")
             for expression in [r"\w+", r"[a-z]+", r".", r"a|aa", r"\d*", r"(ab|a)(c|bcd)?", r"[^ ]+", r"aaa"]:
-                for x in [texts(*DOCUMENTS), np.array(DOCUMENTS[:4], object).reshape(2, 2), texts("abcd", "aaaaa")]:
+                for x in [texts(*DOCUMENTS), np.array(DOCUMENTS[:4], object).reshape(2, 2), texts("abcd", "aaaaa"), texts("a\nb", "\r\n")]:
                     cases.add("Tokenizer", base | {"tokenexp": expression}, [[x]], [STRING], opset=1, domain="com.microsoft", tag="_tokens")

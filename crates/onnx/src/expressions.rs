@@ -11,6 +11,10 @@ use crate::{Attribute, Node};
 /// The attribute of a plan's nodes that holds the automata of their expressions, in the order of [`of`], one behind the other.
 pub const AUTOMATA: &str = "automata";
 
+/// What a Tokenizer takes for no expression: every character is a token, a line's end too, as in onnxruntime. Plans that hold an automaton for
+/// it leave lines' ends out.
+pub const EVERY_CHARACTER: &str = ".";
+
 /// An expression of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expression<'n> {
@@ -37,7 +41,10 @@ pub fn of(node: &Node) -> Vec<Expression<'_>> {
                 let separator = |pattern| Expression { attribute: "separators", pattern };
                 if is_none { Vec::new() } else { separators.iter().map(|one| separator(one)).collect() }
             }
-            _ => text("tokenexp").filter(|one| !one.pattern.is_empty()).into_iter().collect(),
+            _ => {
+                let is_one = |one: &Expression<'_>| !one.pattern.is_empty() && one.pattern != EVERY_CHARACTER;
+                text("tokenexp").filter(is_one).into_iter().collect()
+            }
         },
         _ => Vec::new(),
     }

@@ -51,7 +51,12 @@ fn written(result: std::io::Result<()>) -> Result<(), Failure> {
 pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::new(format!("cannot write the answer as JSON: {error}")))?;
-    print_exactly(&plain_json(&text))
+    print_json_text(&text)
+}
+
+/// Prints what is JSON already.
+pub(crate) fn print_json_text(text: &str) -> Result<(), Failure> {
+    print_exactly(&plain_json(text))
 }
 
 /// JSON without the characters that a terminal obeys and JSON leaves as they are: within texts they may be escapes as well.

@@ -131,6 +131,69 @@ fn weights_may_lie_in_a_file_beside_the_model() {
     assert_eq!(answer(&package), answer(&whole));
 }
 
+#[cfg(unix)]
+#[test]
+fn data_files_lie_in_the_models_folder_and_are_counted_before_they_are_read() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/inference/tests/data/graph");
+    let onnx = folder.path("data_elsewhere.onnx");
+    std::fs::copy(models.join("data_elsewhere.onnx"), &onnx).unwrap();
+    let data = elsewhere.path("data");
+    std::fs::copy(models.join("data_elsewhere.onnx.data"), &data).unwrap();
+    let beside = folder.path("data_elsewhere.onnx.data");
+    std::os::unix::fs::symlink(&data, &beside).unwrap();
+    let package = folder.path("m.lgp");
+    let error = fail(&["package", &onnx, "--output", &package], 1);
+    assert!(error.contains("which was not read"), "{error}");
+
+    std::fs::remove_file(&beside).unwrap();
+    std::fs::File::create(&beside).unwrap().set_len(1 << 40).unwrap();
+    let error = fail(&["package", &onnx, "--output", &package], 1);
+    assert!(error.contains("is 1099511627776, the limit `file_bytes` is"), "{error}");
+}
+
+#[test]
+fn a_manifest_says_which_field_does_not_fit() {
+    let folder = Folder::new();
+    let onnx = example().join("models/eurusd_lr.onnx");
+    let check = |manifest: &str, want: &str| {
+        let manifest = folder.file("m.yaml", manifest);
+        let package = folder.path("m.lgp");
+        let error = fail(&["package", onnx.to_str().unwrap(), "-m", &manifest, "-o", &package], 1);
+        assert!(error.contains(want), "{error}");
+    };
+    let no_fields = "m.yaml: invalid type: sequence, expected fields with their names";
+    check("[eurusd, 1.0.0, a model]", no_fields);
+    check("hello", "m.yaml: invalid type: string \"hello\", expected fields with their names");
+    check("version: 1.0", "m.yaml: `version`: invalid type: floating point `1.0`, expected a string");
+    check("answer: [scores]", "m.yaml: `answer`: invalid type: sequence, expected fields");
+    check("answer: { threshold: '0.5' }", "m.yaml: `answer.threshold`: invalid type: string \"0.5\"");
+    check("scope: [[EURUSD]]", "m.yaml: `scope`: invalid type: sequence, expected fields");
+    let calibration = "answer: { calibration: { per_class: [[sigmoid, 1, 2]] } }";
+    check(calibration, "m.yaml: `answer.calibration.per_class[0]`: invalid type: sequence");
+}
+
+#[test]
+fn texts_in_answers_stay_json() {
+    let folder = Folder::new();
+    let text = "\u{1}\u{7f}\u{85}\u{202e}";
+    let signature = serde_json::json!({
+        "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 1] }],
+        "outputs": [{ "name": "y", "datatype": "BYTES", "shape": [-1], "value": text }],
+    });
+    let signature = folder.file("signature.json", signature.to_string());
+    let package = folder.path("m.lgp");
+    succeed(&["package", "--mock", &signature, "--name", "m", "--output", &package]);
+    let request = folder.file(
+        "request.json",
+        r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[0]}]}"#.to_owned(),
+    );
+    let answer = succeed(&["predict", "--json", &package, "--input", &request]);
+    assert!(!answer.contains(['\u{7f}', '\u{85}', '\u{202e}']), "{answer:?}");
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["outputs"][0]["data"][0], text);
+}
+
 #[test]
 fn what_stands_beside_a_model_comes_from_files() {
     let folder = Folder::new();

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<(), Failure> {
         outputs: answer.outputs,
     };
     let body = encode_response(&response, |_| false).map_err(|error| Failure::new(error.to_string()))?;
-    output::print(&String::from_utf8_lossy(&body.bytes))
+    output::print_json_text(&String::from_utf8_lossy(&body.bytes))
 }
 
 fn contributions(args: &PredictArgs) -> Result<Contributions, Failure> {

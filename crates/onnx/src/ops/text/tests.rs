@@ -89,6 +89,15 @@ fn tokens_are_the_leftmost_and_longest() {
     assert_eq!(found[0].elements::<String>().unwrap(), ["a", "b", "c", "#", "#", "#"]);
     let found = tokens(vec![separators(&[""]), ("mark", Attribute::Int(1))], &texts(&["é", ""])).unwrap();
     assert_eq!(found[0].elements::<String>().unwrap(), ["\u{2}", "é", "\u{3}", "\u{2}", "\u{3}", "#"]);
+    // Every character, a line's end too; as a part of an expression, `.` leaves those out.
+    let found = tokens(vec![("tokenexp", text("."))], &texts(&["a\nb", "\r\n"])).unwrap();
+    assert_eq!(found[0].elements::<String>().unwrap(), ["a", "\n", "b", "\r", "\n", "#"]);
+    let found = tokens(vec![("tokenexp", text("(.)"))], &texts(&["a\nb", "\r\n"])).unwrap();
+    assert_eq!(found[0].elements::<String>().unwrap(), ["a", "b", "\r", "#"]);
+    // A plan of before holds an automaton for it.
+    let automaton = Attribute::Tensor(Tensor::vector(expressions::compile(".", 1 << 20).unwrap()));
+    let found = tokens(vec![("tokenexp", text(".")), (AUTOMATA, automaton)], &texts(&["a\nb"])).unwrap();
+    assert_eq!(found[0].elements::<String>().unwrap(), ["a", "b"]);
     assert_eq!(tokens(vec![separators(&[" "])], &texts(&["", " "])).unwrap()[0].shape(), [2, 0]);
     assert!(
         tokens(vec![separators(&["x*"])], &texts(&["a"])).unwrap_err().contains("matches the empty text")

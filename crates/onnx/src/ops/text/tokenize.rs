@@ -4,6 +4,7 @@ use lockgate_automaton::Automaton;
 
 use super::regex::{automata, automaton, leftmost_longest};
 use super::texts_room;
+use crate::expressions::{AUTOMATA, EVERY_CHARACTER};
 use crate::operator::required;
 use crate::{Build, Kernel, Meter, Problem, Tensor};
 
@@ -34,8 +35,7 @@ pub(super) fn tokenizer(build: &Build<'_>) -> Result<Kernel, Problem> {
     })?;
     let cut = match (a.texts("separators")?.unwrap_or_default(), a.text("tokenexp")?) {
         ([only], None) if only.is_empty() => Cut::Characters,
-        // As in onnxruntime: of one character each, a line's end too, which `.` leaves out otherwise.
-        ([], Some(".")) => Cut::Characters,
+        ([], Some(EVERY_CHARACTER)) if !a.has(AUTOMATA) => Cut::Characters,
         (separators, None) if !separators.is_empty() => {
             let automata = automata(build, separators.len())?;
             // Between two such matches a search would get nowhere.
