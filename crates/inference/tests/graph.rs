@@ -274,6 +274,17 @@ fn other_plans_and_missing_arrays_are_named() {
         "{error}"
     );
 
+    // Sections are looked for where they were written: in order, behind the plan.
+    let mut backwards = EnvelopeBuilder::new(Kind::Package, (1, 0), old.meta().to_vec());
+    let arrays: Vec<&str> = old.section_names().filter(|name| *name != "plan").collect();
+    assert!(arrays.len() > 1);
+    backwards.section("plan", plan.clone());
+    for name in arrays.into_iter().rev() {
+        backwards.section(name, old.bytes_of(old.section(name).unwrap()).to_vec());
+    }
+    let error = Model::load(AlignedBytes::copy_of(&backwards.seal().unwrap())).unwrap_err();
+    assert!(error.to_string().contains("it has no section `array/0` in its place"), "{error}");
+
     let mut newer = plan;
     let version = newer.windows(7).position(|bytes| bytes == b"version").unwrap() + 8;
     assert_eq!(newer[version], 3);

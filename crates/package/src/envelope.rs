@@ -340,6 +340,12 @@ impl Envelope {
         self.sections.iter().find(|(have, _)| have == name).map(|(_, range)| *range)
     }
 
+    /// Where the sections behind the one called `name` lie, in order, each with its name.
+    pub fn sections_behind(&self, name: &str) -> impl Iterator<Item = (&str, SectionRange)> {
+        let sections = self.sections.iter().map(|(name, range)| (name.as_str(), *range));
+        sections.skip_while(move |(have, _)| *have != name).skip(1)
+    }
+
     /// The bytes of a section; empty for a range that is not of this envelope.
     pub fn bytes_of(&self, range: SectionRange) -> &[u8] {
         self.bytes.get(range.offset..).and_then(|rest| rest.get(..range.len)).unwrap_or_default()

@@ -156,6 +156,9 @@ fn seal(
     Ok(envelope.seal()?)
 }
 
+/// The most inputs, and the most outputs, that a model may have.
+const MOST_TENSORS: usize = 10_000;
+
 /// What everyone who reads a manifest relies on.
 fn check(manifest: &Manifest) -> Result<(), String> {
     if manifest.model.is_empty() {
@@ -169,6 +172,10 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         return Err("has no output".to_owned());
     }
     for (what, specs) in [("input", &manifest.signature.inputs), ("output", &manifest.signature.outputs)] {
+        // Names are compared with each other.
+        if specs.len() > MOST_TENSORS {
+            return Err(format!("has {} {what}s, at most {MOST_TENSORS} are taken", specs.len()));
+        }
         for (index, spec) in specs.iter().enumerate() {
             if specs.iter().take(index).any(|other| other.name == spec.name) {
                 return Err(format!("has two {what}s called `{}`", spec.name));

@@ -494,6 +494,28 @@ fn data_files_count_in_the_digest() {
 }
 
 #[test]
+fn there_are_only_so_many_inputs() {
+    let input =
+        |name: String| crate::TensorSpec { name, datatype: crate::Datatype::Fp32, shape: vec![-1, 1] };
+    let made = |count: usize| {
+        let output = MockOutput {
+            name: "y".to_owned(),
+            datatype: crate::Datatype::Fp32,
+            shape: vec![-1],
+            value: None,
+        };
+        let signature = MockSource {
+            inputs: (0..count).map(|column| input(format!("x{column}"))).collect(),
+            outputs: vec![output],
+        };
+        mock(&signature, &ManifestSource::default(), &named()).map_err(|error| error.to_string())
+    };
+    assert!(made(100).is_ok());
+    let error = made(10_001).unwrap_err();
+    assert!(error.contains("has 10001 inputs, at most 10000 are taken"), "{error}");
+}
+
+#[test]
 fn limits_are_named() {
     let bytes = model(vec![scaler(&[0.0])]).encode_to_vec();
     let check = |limits: ImportLimits, want: &str| {
