@@ -5,6 +5,9 @@ use crate::{Problem, Tensor};
 /// What a place in an array counts as: the same on every target, so that a limit stops the same requests everywhere.
 pub(crate) const PLACE: usize = 8;
 
+/// Asking for less is not worth the time: what is left of an instance's memory is in larger pieces.
+const WORTH_ASKING: u64 = 1 << 20;
+
 /// Counts what a run takes and stops it at a limit. Kernels ask for room before they allocate, and say what they are about to compute.
 #[derive(Debug, Clone)]
 pub struct Meter {
@@ -31,13 +34,18 @@ impl Meter {
         let bytes =
             count.and_then(|count| count.checked_mul(size)).and_then(|bytes| u64::try_from(bytes).ok());
         let needed = self.live.saturating_add(bytes.unwrap_or(u64::MAX));
-        match count {
-            Some(count) if needed <= self.memory_limit => {
+        let mut limit = self.memory_limit;
+        if let (Some(count), Some(bytes)) = (count, bytes)
+            && needed <= limit
+        {
+            let there = there_are(bytes);
+            if there >= bytes {
                 self.peak = self.peak.max(needed);
-                Ok(count)
+                return Ok(count);
             }
-            _ => Err(Problem::Limit { what: "bytes of memory", needed, limit: self.memory_limit }),
+            limit = self.live.saturating_add(there);
         }
+        Err(Problem::Limit { what: "bytes of memory", needed, limit })
     }
 
     /// Counts multiplications, comparisons and the like that are about to be done.
@@ -73,5 +81,42 @@ impl Meter {
 
     pub(crate) fn release(&mut self, tensor: &Tensor) {
         self.live = self.live.saturating_sub(tensor.bytes());
+    }
+}
+
+/// How many of these bytes can be had, roughly where it is not all of them: an instance may be allowed less memory than a run is, and
+/// an allocation that fails would end the instance.
+fn there_are(bytes: u64) -> u64 {
+    let mut there = bytes;
+    while there >= WORTH_ASKING {
+        let mut room = Vec::<u8>::new();
+        let is_there = usize::try_from(there).is_ok_and(|there| room.try_reserve_exact(there).is_ok());
+        // Nothing may take this for an allocation that nobody needs.
+        std::hint::black_box(&mut room);
+        if is_there {
+            break;
+        }
+        there /= 2;
+    }
+    there
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_no_more_room_than_the_machine_has() {
+        let mut meter = Meter::new(u64::MAX, 0);
+        assert_eq!(meter.room(&[1 << 20, 4], 8), Ok(1 << 22));
+        let all = isize::MAX as usize;
+        match meter.room(&[all], 1) {
+            Err(Problem::Limit { what: "bytes of memory", needed, limit }) => {
+                assert_eq!(needed, all as u64);
+                assert!((1 << 25..needed).contains(&limit), "{limit}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(meter.peak(), 1 << 25);
     }
 }
