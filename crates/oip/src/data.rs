@@ -48,8 +48,16 @@ pub(crate) fn read(name: &str, datatype: Datatype, shape: &[i64], text: &str) ->
     Ok(bytes)
 }
 
+/// The most dimensions that a tensor may have: no model takes as many, and errors show all of them.
+const MOST_DIMENSIONS: usize = 64;
+
 /// How many elements a shape has.
 pub(crate) fn element_count(name: &str, shape: &[i64]) -> Result<usize, Error> {
+    if shape.len() > MOST_DIMENSIONS {
+        let found = shape.len();
+        let problem = format!("its shape has {found} dimensions, at most {MOST_DIMENSIONS} are taken");
+        return Err(Error::tensor(name, problem));
+    }
     if let Some(dim) = shape.iter().find(|dim| **dim < 0) {
         return Err(Error::tensor(name, format!("shape {shape:?} has the negative dimension {dim}")));
     }

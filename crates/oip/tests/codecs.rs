@@ -159,6 +159,12 @@ fn wrong_data_are_refused_by_element() {
         ),
         (
             "FP32",
+            &format!("[{}1]", "1,".repeat(64)),
+            "[1]",
+            "its shape has 65 dimensions, at most 64 are taken",
+        ),
+        (
+            "FP32",
             "[1152921504606846976]",
             "[1]",
             "shape [1152921504606846976] has more elements than memory can hold",

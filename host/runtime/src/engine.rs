@@ -243,7 +243,9 @@ impl ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.cap && maximum.is_none_or(|maximum| desired <= maximum);
+        // The module may be linked to less.
+        self.cap = maximum.map_or(self.cap, |maximum| self.cap.min(maximum));
+        let allowed = desired <= self.cap;
         self.denied |= !allowed;
         Ok(allowed)
     }

@@ -54,6 +54,7 @@ mod runtime;
 mod settings;
 mod shadow;
 mod stats;
+mod weight;
 mod worker;
 
 pub use error::{BuildError, InstallError};

@@ -19,6 +19,7 @@ use crate::generation::{Generation, InstalledModel, Policy, policy_contents};
 use crate::runtime::Shared;
 use crate::shadow::{Admitted, Copied, ShadowCopy};
 use crate::stats::{ModuleCounters, count};
+use crate::weight::Weight;
 use crate::{
     Context, DecideAnswer, DecideRequest, Execution, InferAnswer, InferRequest, OutOfRange, PredictAnswer,
     PredictRequest, RuntimeError, Served, ServedRow, ServedVersion, Timings, Why,
@@ -437,6 +438,16 @@ impl Worker {
                 count_fault(&guest.counters, &failure);
                 let ran = began.elapsed();
                 tracing::warn!(module, ?failure, after = ?ran, "guest call failed, instance replaced");
+                let weight = Weight::of(&self.request, inputs, contributions, model.manifest());
+                match failure {
+                    CallFailure::Memory(limit) if weight.explains_memory(limit) => {
+                        return Err(Weight::too_large(limit));
+                    }
+                    CallFailure::CutOff if weight.explains_time(ran) => {
+                        return Err(fault(&module, failure, clock.allowed, "predicting"));
+                    }
+                    _ => {}
+                }
                 let error = fault(&module, failure, clock.allowed, "predicting");
                 self.blame(package, &error, ran);
                 Err(error)

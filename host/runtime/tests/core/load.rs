@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use lockgate_runtime::{DecideRequest, Runtime, Settings};
+use lockgate_package::plan::explain::Contributions;
+use lockgate_runtime::{DecideRequest, PredictRequest, Runtime, Settings};
 
 use crate::support::{self, World, infer, predict, rows, user};
 
@@ -50,4 +51,27 @@ fn a_request_beyond_the_memory_is_an_error_and_the_next_is_answered() {
     let error = runtime.predict(predict("eurusd_lr@1.0.0", vec![rows(100_000)])).unwrap_err();
     assert_eq!(error.code(), "limit_exceeded", "{error}");
     assert!(runtime.predict(predict("eurusd_lr@1.0.0", vec![rows(10)])).is_ok());
+}
+
+#[test]
+fn large_requests_quarantine_no_package() {
+    let settings = Settings { workers: 1, inference_memory: 24 << 20, fault_limit: 1, ..support::settings() };
+    let runtime = support::runtime(support::core(), settings);
+    let mut refused = 0;
+    for count in (20..200).step_by(20) {
+        // Contributions are twice as many bytes as what they are of.
+        let request = predict("eurusd_lr@1.0.0", vec![rows(count * 1000)]);
+        let request = PredictRequest { contributions: Contributions::Usual, ..request };
+        match runtime.predict(request) {
+            Ok(_) => {}
+            Err(error) => {
+                refused += 1;
+                assert_eq!(error.code(), "limit_exceeded", "{error}");
+                assert_eq!(error.hint(), Some("send fewer rows at once"));
+            }
+        }
+        assert!(runtime.predict(predict("eurusd_lr@1.0.0", vec![rows(10)])).is_ok());
+    }
+    assert!(refused > 3, "{refused}");
+    assert!(runtime.stats().tabular.memory_limits > 0, "none ran out of memory on the way");
 }

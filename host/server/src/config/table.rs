@@ -131,9 +131,9 @@ settings! {
         max_timeout: Duration = |_: &Runtime| Duration::from_secs(60),
             "The most time that a request may ask for.";
         policy_memory: Size = |runtime: &Runtime| Size(runtime.policy_memory),
-            "Memory that one instance of the policy module may use.";
+            "Memory that one instance of the policy module may use; the module is linked for 64 MiB and takes no more.";
         inference_memory: Size = |runtime: &Runtime| Size(runtime.inference_memory),
-            "Memory that one instance of the inference module may use.";
+            "Memory that one instance of the inference module may use; the modules are linked for 128 MiB and take no more.";
         worker_memory: Size = |runtime: &Runtime| Size(runtime.worker_memory),
             "Memory that the inference instances of one worker may use together; the least recently used go first.";
         fault_limit: usize = |runtime: &Runtime| runtime.fault_limit,
