@@ -10,6 +10,7 @@
 mod answer;
 mod background;
 mod beside;
+mod classes;
 mod containers;
 mod error;
 mod external;

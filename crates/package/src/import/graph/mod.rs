@@ -17,7 +17,7 @@ use lockgate_onnx::{Kind, Meter, Node, Problem, Source, Tensor, operator};
 use super::onnx::{self, Dimension, ElementType, OnnxModel};
 use super::operators::{NEWEST_OPSETS, newer_opset};
 use super::tabular::Label;
-use super::{ImportLimits, Refusal, about_graph};
+use super::{ImportLimits, Refusal, about_graph, classes};
 use automata::Automata;
 
 use crate::TensorSpec;
@@ -34,7 +34,7 @@ pub struct ImportedGraph {
     pub inputs: Vec<TensorSpec>,
     /// What an answer holds.
     pub outputs: Vec<TensorSpec>,
-    /// The classes that a `ZipMap` names, in the order of the scores.
+    /// The classes that a `ZipMap` or a table of labels names, in the order of the scores.
     pub(super) classes: Vec<Label>,
     /// What one row costs at most.
     pub cost: Cost,
@@ -120,7 +120,10 @@ pub fn import_graph(model: &OnnxModel, limits: &ImportLimits) -> Result<Imported
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let Builder { arrays, constants, nodes, classes, .. } = builder;
+    let Builder { arrays, constants, nodes, mut classes, .. } = builder;
+    if classes.is_empty() {
+        classes = classes::chosen_from(model);
+    }
     // Arrays that only folded nodes read are left out.
     let mut used: BTreeSet<usize> = constants.keys().copied().collect();
     nodes.iter().for_each(|node| body::arrays_of(node, &mut used));
