@@ -851,7 +851,9 @@ impl Buffer {
                 data.extend_from_slice(bytemuck::cast_slice(values));
             }
             Self::I64(values) if tensor.datatype == Datatype::Int32 => {
-                values.iter().for_each(|&value| data.extend_from_slice(&(value as i32).to_le_bytes()));
+                // What 32 bits do not hold was a fraction or NaN before it was cast; onnxruntime answers with the least integer.
+                let narrow = |value: i64| i32::try_from(value).unwrap_or(i32::MIN);
+                values.iter().for_each(|&value| data.extend_from_slice(&narrow(value).to_le_bytes()));
             }
             Self::I64(values) => data.extend_from_slice(bytemuck::cast_slice(values)),
             Self::Bool(values) => data.extend_from_slice(values),

@@ -272,7 +272,7 @@ fn slice(build: &Build<'_>) -> Result<Kernel, Problem> {
 }
 
 /// Where a slice of an axis begins, and how many elements it has. Bounds count from the end if negative, and are
-/// moved to the nearest that exist.
+/// moved to the nearest that exist; the greatest integer stands for the last element in whichever direction, as in onnxruntime.
 fn cut_axis(len: usize, start: i64, end: i64, step: i64) -> Result<(i64, usize), Problem> {
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let from_front = |at: i64| if at < 0 { at.saturating_add(len) } else { at };
@@ -285,7 +285,9 @@ fn cut_axis(len: usize, start: i64, end: i64, step: i64) -> Result<(i64, usize),
         }
         _ => {
             let start = from_front(start).clamp(0, len - 1);
-            (start, start - from_front(end).clamp(-1, len - 1))
+            let is_open = end == i64::MAX || end == i64::from(i32::MAX);
+            let end = if is_open { -1 } else { from_front(end).clamp(-1, len - 1) };
+            (start, start - end)
         }
     };
     let distance = u64::try_from(distance).unwrap_or(0);
@@ -756,6 +758,9 @@ pub(super) mod tests {
         assert_eq!(cut(i64::MIN, i64::MAX, i64::MAX).unwrap(), [0.0]);
         assert_eq!(cut(i64::MAX, i64::MIN, -2).unwrap(), [3.0, 1.0]);
         assert_eq!(cut(-1, 0, i64::MIN).unwrap(), [3.0]);
+        assert_eq!(cut(-1, i64::MAX, -1).unwrap(), [3.0, 2.0, 1.0, 0.0]);
+        assert_eq!(cut(2, i64::from(i32::MAX), -2).unwrap(), [2.0, 0.0]);
+        assert!(cut(-1, i64::MAX - 1, -1).unwrap().is_empty());
         assert!(cut(3, 1, 1).unwrap().is_empty());
         assert!(cut(0, 1, 0).unwrap_err().contains("step 0"));
     }

@@ -647,7 +647,14 @@ pub(in crate::import) fn gather<'m>(l: &mut Lowering<'m>, node: &'m Node, a: &At
             }
             let constant = l.constant(node, 1)?;
             let columns = l.integers(node, 1)?;
-            let form = if constant.shape().is_empty() { Form::Vector } else { Form::Matrix };
+            let form = match constant.shape() {
+                [] => Form::Vector,
+                [_] => Form::Matrix,
+                shape => {
+                    let message = format!("indices of the shape {shape:?} would give a row more dimensions");
+                    return Err(node.refusal(message, ROWS_STAY));
+                }
+            };
             select(l, node, &input, &columns, form)
         }
     }

@@ -1,3 +1,5 @@
+mod rows;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -116,7 +118,7 @@ fn read_inputs(path: &Path, manifest: &Manifest) -> Result<Vec<Tensor>, Failure>
     let at = |problem: String| Failure::new(format!("{}: {problem}", path.display()));
     let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
     let inputs = if is_csv {
-        csv_inputs(&text, manifest).map_err(&at)?
+        rows::inputs(&text, manifest).map_err(&at)?
     } else {
         json_inputs(&text, manifest).map_err(&at)?
     };
@@ -163,100 +165,6 @@ fn json_inputs(text: &str, manifest: &Manifest) -> Result<Value, String> {
     Ok(json!([{ "name": input.name, "datatype": input.datatype, "shape": shape, "data": rows }]))
 }
 
-/// The columns of a CSV file as inputs: one input with a column per feature, or inputs of one column each.
-fn csv_inputs(text: &str, manifest: &Manifest) -> Result<Value, String> {
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(text.as_bytes());
-    let records: Vec<csv::StringRecord> =
-        reader.records().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    let first = records.first().ok_or("the file is empty")?;
-    let inputs = &manifest.signature.inputs;
-    let single = inputs.len() == 1;
-    let names: Vec<String> = if single {
-        manifest.features.iter().map(|feature| feature.name.clone()).collect()
-    } else {
-        inputs.iter().map(|input| input.name.clone()).collect()
-    };
-    let width = if single { columns(only_input(manifest)?, first.len())? } else { inputs.len() };
-
-    let place = |name: &String| first.iter().position(|cell| cell == name);
-    let by_name: Option<Vec<usize>> = names.iter().map(place).collect();
-    let has_header = first.iter().any(|cell| !cell.is_empty() && cell.parse::<f64>().is_err());
-    let (chosen, rows) = match by_name {
-        Some(chosen) if !names.is_empty() && has_header => (chosen, records.get(1..).unwrap_or_default()),
-        _ if first.len() == width && !has_header => ((0..width).collect(), records.as_slice()),
-        // A header that nothing can be checked against, over as many columns as the model takes.
-        _ if first.len() == width && names.is_empty() => {
-            ((0..width).collect(), records.get(1..).unwrap_or_default())
-        }
-        _ => {
-            let missing: Vec<&str> =
-                names.iter().filter(|name| place(name).is_none()).map(String::as_str).collect();
-            return Err(if has_header && !missing.is_empty() {
-                format!("the header lacks the columns {}", missing.join(", "))
-            } else {
-                format!("the first line has {} columns, the model takes {width}", first.len())
-            });
-        }
-    };
-    let column = |index: usize, datatype: Datatype| -> Vec<Value> {
-        rows.iter().map(|row| cell(row.get(index).unwrap_or_default(), datatype)).collect()
-    };
-    if let ([input], true) = (inputs.as_slice(), single) {
-        let data: Vec<Value> = rows
-            .iter()
-            .flat_map(|row| {
-                chosen.iter().map(|&index| cell(row.get(index).unwrap_or_default(), input.datatype))
-            })
-            .collect();
-        let shape = if input.shape.len() == 1 { json!([rows.len()]) } else { json!([rows.len(), width]) };
-        return Ok(json!([{ "name": input.name, "datatype": input.datatype, "shape": shape, "data": data }]));
-    }
-    let tensors = inputs.iter().zip(&chosen).map(|(input, &index)| {
-        let shape = if input.shape.len() == 1 { json!([rows.len()]) } else { json!([rows.len(), 1]) };
-        json!({ "name": input.name, "datatype": input.datatype, "shape": shape, "data": column(index, input.datatype) })
-    });
-    Ok(tensors.collect())
-}
-
-/// How many columns the rows of an input have.
-fn columns(input: &TensorSpec, found: usize) -> Result<usize, String> {
-    match input.shape.as_slice() {
-        [_] => Ok(1),
-        [_, -1] => Ok(found),
-        [_, columns] => usize::try_from(*columns).map_err(|error| error.to_string()),
-        shape => Err(format!(
-            "input `{}` has shape {shape:?}, which no table has; write an inference request",
-            input.name
-        )),
-    }
-}
-
-/// A cell as JSON: numbers as they are written, truth values as 1 and 0 where numbers are asked for, missing values as NaN, the
-/// rest as text.
-fn cell(text: &str, datatype: Datatype) -> Value {
-    let is_float = matches!(datatype, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64);
-    match (datatype, text.parse::<f64>()) {
-        (Datatype::Bytes, _) => json!(text),
-        (Datatype::Bool, _) if text.eq_ignore_ascii_case("true") => json!(true),
-        (Datatype::Bool, _) if text.eq_ignore_ascii_case("false") => json!(false),
-        // As pandas writes columns of truth values, which models take as numbers.
-        (_, Err(_)) if text.eq_ignore_ascii_case("true") => json!(1),
-        (_, Err(_)) if text.eq_ignore_ascii_case("false") => json!(0),
-        (_, Ok(number)) if number.is_finite() => text
-            .parse::<i64>()
-            .map(Value::from)
-            .or_else(|_| text.parse::<u64>().map(Value::from))
-            .unwrap_or_else(|_| Value::from(number)),
-        (_, Ok(number)) if is_float && number.is_infinite() => {
-            json!(if number > 0.0 { "Infinity" } else { "-Infinity" })
-        }
-        (_, Ok(_)) if is_float => json!("NaN"),
-        (_, Err(_)) if is_float && text.is_empty() => json!("NaN"),
-        _ => json!(text),
-    }
-}
-
 /// The name of a column of contributions: that of its feature, and of its class where there are several raw scores.
 fn contribution(output: &Tensor, column: usize, manifest: &Manifest) -> String {
     let scores = output.shape.get(2).and_then(|scores| usize::try_from(*scores).ok()).unwrap_or(1).max(1);
@@ -298,7 +206,8 @@ fn table(outputs: &[Tensor], manifest: &Manifest) -> Result<String, Failure> {
     let cannot = |error: csv::Error| Failure::new(format!("cannot write the answer as CSV: {error}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(columns.iter().map(|(name, _)| name)).map_err(cannot)?;
-    for row in 0..columns.first().map_or(0, |(_, values)| values.len()) {
+    // An output without rows has one line.
+    for row in 0..columns.iter().map(|(_, values)| values.len()).max().unwrap_or(0) {
         let cells = columns.iter().map(|(_, values)| match values.get(row) {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
@@ -375,9 +284,37 @@ mod tests {
         );
         assert_eq!(
             check("rows.csv", "a,b\n1,x\n", &two).unwrap_err(),
-            "csv: tensor `x`: element 1 is the string \"x\", expected FP32, a number from -3.4028235e38 to 3.4028235e38"
+            "csv: line 2, column b: \"x\" is not a number that FP32 holds"
         );
         assert!(check("rows.csv", "", &two).is_err());
+        let twice = check("rows.csv", "a,b,a\n1,2,3\n", &two).unwrap_err();
+        assert_eq!(twice, "csv: the header has the column a twice");
+        // A first row that lacks a value is no header, and names may be numbers.
+        assert_eq!(check("rows.csv", "NA,2.5\n3,-4\n", &two).unwrap()[0].shape, [2, 2]);
+        let numbered = manifest(&[("x", Datatype::Fp32, &[-1, 2])], &["0", "1"]);
+        let swapped = check("rows.csv", "1,0\n5,6\n", &numbered).unwrap();
+        assert_eq!(swapped, [Tensor::fp32("x", vec![1, 2], &[6.0, 5.0])]);
+    }
+
+    #[test]
+    fn every_line_of_a_single_column_is_a_row() {
+        let one = manifest(&[("x", Datatype::Fp32, &[-1, 1])], &["a"]);
+        for text in ["a\n1\n\n3\n", "1\n\n3", "a\r\n1\r\n\r\n3\r\n\r\n"] {
+            let found = check("rows.csv", text, &one).unwrap()[0].to_fp32().unwrap();
+            assert!(found[1].is_nan() && found[0] == 1.0 && found[2] == 3.0 && found.len() == 3, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_taken_as_they_stand() {
+        let texts = manifest(&[("t", Datatype::Bytes, &[-1, 2])], &["a", "b"]);
+        let read = |text: &str| check("rows.csv", text, &texts).unwrap()[0].to_byte_strings().unwrap();
+        let want: Vec<Vec<u8>> = [" Private", "x\ny"].map(|text| text.as_bytes().to_vec()).to_vec();
+        assert_eq!(read("a, b\n Private,\"x\ny\"\n"), want);
+        // No name of a column is in the first line.
+        assert_eq!(read(" Private,\"x\ny\"\n"), want);
+        let lacks = check("rows.csv", "a,c\nx,y\n", &texts).unwrap_err();
+        assert_eq!(lacks, "csv: the header lacks the columns b");
     }
 
     #[test]
@@ -386,6 +323,12 @@ mod tests {
         let inputs = check("rows.csv", "b,a\nred,7\n", &manifest).unwrap();
         assert_eq!(inputs[0].to_int64().unwrap(), [7]);
         assert_eq!(inputs[1].to_byte_strings().unwrap(), [b"red".to_vec()]);
+    }
+
+    #[test]
+    fn a_table_is_as_long_as_its_longest_output() {
+        let outputs = [Tensor::fp32("mean", vec![], &[2.0]), Tensor::fp32("y", vec![2], &[1.0, 3.0])];
+        assert_eq!(table(&outputs, &manifest(&[], &[])).unwrap(), "mean,y\n2.0,1.0\n,3.0\n");
     }
 
     #[test]
@@ -403,19 +346,5 @@ mod tests {
             table(&two, &manifest(&[], &["a", "b"])).unwrap(),
             "contributions.a.down,contributions.a.up,contributions.b.down,contributions.b.up\n1.0,2.0,3.0,4.0\n"
         );
-    }
-
-    #[test]
-    fn cells_are_what_the_input_takes() {
-        let check =
-            |text: &str, datatype, want: Value| assert_eq!(cell(text, datatype), want, "{text} {datatype}");
-        check("True", Datatype::Fp32, json!(1));
-        check("false", Datatype::Int64, json!(0));
-        check("True", Datatype::Bool, json!(true));
-        check("True", Datatype::Bytes, json!("True"));
-        check("", Datatype::Fp64, json!("NaN"));
-        check("-inf", Datatype::Fp32, json!("-Infinity"));
-        check("9007199254740993", Datatype::Int64, json!(9_007_199_254_740_993_i64));
-        check("truth", Datatype::Fp32, json!("truth"));
     }
 }
