@@ -213,6 +213,24 @@ fn linear_models_without_a_background_are_measured_from_zero() {
     assert_close(&[sum], &[f64::from(prediction.outputs[0].to_fp32().unwrap()[0])], 1e-5, "sum");
 }
 
+/// A calibration comes behind the raw score, however many points it has.
+#[test]
+fn calibrated_scores_are_explained_as_raw_ones() {
+    for name in ["logistic_binary", "forest_binary", "boosting_binary"] {
+        let sigmoid = json!({ "method": "sigmoid", "a": -4.0, "b": 2.0 });
+        let isotonic = json!({ "method": "isotonic", "x": [0.1, 0.4, 0.6, 0.8], "y": [0.0, 0.3, 0.3, 1.0] });
+        let plain = package("contributions", name, &json!({}));
+        let rows: Vec<f32> = (0..15).map(|value| value as f32 / 10.0).collect();
+        let want = doubles(&explain(&mut open(&plain), &rows, Contributions::Usual).unwrap(), CONTRIBUTIONS);
+        for calibration in [sigmoid, isotonic] {
+            let source = json!({ "answer": { "calibration": calibration } });
+            let calibrated = package("contributions", name, &source);
+            let found = explain(&mut open(&calibrated), &rows, Contributions::Usual).unwrap();
+            assert_eq!(doubles(&found, CONTRIBUTIONS), want, "{name}: {source}");
+        }
+    }
+}
+
 #[test]
 fn backgrounds_that_do_not_fit_are_refused() {
     let check = |folder_name: &str, name: &str, background: Value, want: &str| {

@@ -42,6 +42,7 @@ impl InferRequest {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an inference request, an object with `inputs`")]
 struct RawRequest<'a> {
     #[serde(default)]
     id: Option<String>,

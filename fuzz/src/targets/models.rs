@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lockgate_inference::{Model, RequestLimits};
-use lockgate_package::import::{ImportLimits, ImportOptions, ManifestSource, data_files, import};
+use lockgate_package::import::{ImportLimits, ImportOptions, ManifestSource, OnnxFile, import_file};
 use lockgate_package::{AlignedBytes, Datatype, Digest, Tensor, TensorSpec};
 
 /// What packaging may take here, so that no input takes long.
@@ -31,15 +31,17 @@ pub fn onnx(data: &[u8]) -> bool {
 }
 
 fn packaged(data: &[u8]) -> Result<Vec<u8>, String> {
+    let file = OnnxFile::decode(data, &limits()).map_err(|error| error.to_string())?;
     let options = ImportOptions {
         model: Some("m".to_owned()),
         version: Some("1.0.0".to_owned()),
         limits: limits(),
-        files: data_files(data, &limits()).into_iter().map(|name| (name, data.to_vec())).collect(),
+        files: file.data_files().iter().map(|name| (name.clone(), data.to_vec())).collect(),
     };
     let source = ManifestSource { accepts_missing: Some(true), ..ManifestSource::default() };
-    let package = import(data, &source, &options).map_err(|error| error.to_string())?;
-    assert_eq!(import(data, &source, &options).as_ref(), Ok(&package), "equal files give other packages");
+    let again = import_file(file.clone(), &source, &options);
+    let package = import_file(file, &source, &options).map_err(|error| error.to_string())?;
+    assert_eq!(again.as_ref(), Ok(&package), "equal files give other packages");
     Ok(package)
 }
 

@@ -87,7 +87,8 @@ impl BakeError {
                 Some("leave the flavour out, so that the smallest one that fits is taken")
             }
             Self::Load { failure, .. } => Some(failure.hint.as_str()).filter(|hint| !hint.is_empty()),
-            Self::NoRoom { .. } | Self::Trap { .. } => Some("bake fewer packages into one module"),
+            Self::NoRoom { .. } => Some("bake fewer packages into one module, or a smaller model"),
+            Self::Trap { .. } => Some("bake fewer packages into one module"),
             Self::Core(_) | Self::Module { .. } => None,
         }
     }

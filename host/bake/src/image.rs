@@ -189,7 +189,12 @@ impl Guest {
         }
         let outside = || trap("its input buffer lies outside its memory".to_owned());
         self.memory.write(&mut self.store, at as usize, bytes).map_err(|_| outside())?;
-        let at = self.load.call(&mut self.store, len).map_err(|error| trap(format!("{error:#}")))?;
+        let loaded = self.load.call(&mut self.store, len);
+        let at = loaded.map_err(|error| {
+            // A module that cannot have the memory it needs stops; what it asked for last is not in its memory.
+            let taken = u64::try_from(self.memory.data_size(&self.store)).unwrap_or(u64::MAX);
+            if taken >= self.limit / 2 { no_room() } else { trap(format!("{error:#}")) }
+        })?;
         match Reply::read(self.memory.data(&self.store), at) {
             Ok(Reply::Done(response)) if digest.is_none_or(|digest| digest.0 == response.digest) => Ok(()),
             Ok(Reply::Done(_)) => Err(trap("it holds something else than it was handed".to_owned())),

@@ -165,6 +165,7 @@ fn a_manifest_says_which_field_does_not_fit() {
     let no_fields = "m.yaml: invalid type: sequence, expected fields with their names";
     check("[eurusd, 1.0.0, a model]", no_fields);
     check("hello", "m.yaml: invalid type: string \"hello\", expected fields with their names");
+    check("answer: { treshold: 0.5 }", "m.yaml: `answer`: unknown field `treshold`, expected one of");
     check("version: 1.0", "m.yaml: `version`: invalid type: floating point `1.0`, expected a string");
     check("answer: [scores]", "m.yaml: `answer`: invalid type: sequence, expected fields");
     check("answer: { threshold: '0.5' }", "m.yaml: `answer.threshold`: invalid type: string \"0.5\"");
@@ -292,7 +293,9 @@ fn a_background_is_rows_or_a_file_beside_any_manifest() {
     }
     let error = fail(&["package", onnx, "-m", &folder.file("m.yaml", "background: 3\n")], 1);
     assert!(
-        error.contains("m.yaml: expected the name of a file, or a list of rows of numbers and null"),
+        error.contains(
+            "m.yaml: `background`: expected the name of a file, or a list of rows of numbers and null"
+        ),
         "{error}"
     );
 }

@@ -247,9 +247,12 @@ fn no_axes(x: &[usize]) -> Problem {
 /// A list of integers that are not below `least`; empty if it is not there.
 fn lengths(attributes: &Attributes<'_>, name: &str, least: i64) -> Result<Vec<usize>, Problem> {
     let all = attributes.ints(name)?.unwrap_or_default().iter();
-    let all = all.map(|&value| usize::try_from(value).ok().filter(|_| value >= least));
+    // What packages a model has wider words than what runs it.
+    let fits = |value: i64| u32::try_from(value).ok().and_then(|value| usize::try_from(value).ok());
+    let all = all.map(|&value| fits(value).filter(|_| value >= least));
     all.collect::<Option<_>>().ok_or_else(|| {
-        Problem::attribute(name, format!("a value is below {least}"), "export the model with valid lengths")
+        let message = format!("a value is not from {least} to {}", u32::MAX);
+        Problem::attribute(name, message, "export the model with valid lengths")
     })
 }
 
@@ -1292,7 +1295,7 @@ mod tests {
         let pool = |attributes: &[_]| run("AveragePool", 11, attributes, &[floats(&[1, 1, 4])]).unwrap_err();
         assert!(pool(&[]).contains("missing"));
         assert!(pool(&[ints("kernel_shape", &[5])]).contains("5 elements does not fit an axis of 4"));
-        assert!(pool(&[ints("kernel_shape", &[0])]).contains("below 1"));
+        assert!(pool(&[ints("kernel_shape", &[0])]).contains("not from 1 to 4294967295"));
         assert!(pool(&[ints("kernel_shape", &[1]), ints("pads", &[2, 0])]).contains("nothing but padding"));
         let huge =
             [ints("kernel_shape", &[1]), ints("pads", &[i64::MAX, i64::MAX]), int("count_include_pad", 1)];

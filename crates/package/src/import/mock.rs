@@ -130,10 +130,7 @@ pub fn mock(
         outputs: mock.outputs.iter().map(MockOutput::spec).collect(),
     };
     rename(&mut wanted.inputs, &renamed);
-    if signature != wanted {
-        let problem = format!("the mock's signature came out as {signature:?}");
-        return Err(ImportError::Package { problem });
-    }
+    check_came_out(&wanted, &signature)?;
     let (operations_per_row, memory_per_row) = imported.cost();
     let text =
         rmp_serde::to_vec_named(mock).map_err(|error| ImportError::Package { problem: error.to_string() })?;
@@ -164,6 +161,23 @@ pub fn mock(
 enum Row {
     Numbers(Vec<f64>),
     Texts(Vec<String>),
+}
+
+/// A mock's answers have the rows that its requests have, and nothing else is left open.
+fn check_came_out(wanted: &Signature, found: &Signature) -> Result<(), ImportError> {
+    let mut problems = Vec::new();
+    let tensors = [("inputs", &wanted.inputs, &found.inputs), ("outputs", &wanted.outputs, &found.outputs)];
+    for (what, wanted, found) in tensors {
+        for (at, (wanted, found)) in wanted.iter().zip(found).enumerate() {
+            if wanted != found {
+                let message =
+                    format!("{:?} cannot be; with the other shapes it is {:?}", wanted.shape, found.shape);
+                let hint = "leave the rows of all inputs and outputs open (-1), or give all the same number";
+                problem(&mut problems, &format!("{what}[{at}].shape"), message, hint);
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(ImportError::Manifest { problems }) }
 }
 
 impl MockSource {

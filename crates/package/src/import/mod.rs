@@ -266,7 +266,12 @@ fn identity(
 ) -> (String, String) {
     let name = source.model.as_ref().or(options.model.as_ref()).cloned().unwrap_or_default();
     if let Some(message) = source::name_problem(&name) {
-        problem(problems, "model", message, "give the model a name, such as eurusd_lstm_1h");
+        problem(
+            problems,
+            "model",
+            message,
+            "give the model a name, such as eurusd_lstm_1h: `model` in the manifest, --name on the command line",
+        );
     }
     let version = source.version.as_ref().or(options.version.as_ref()).cloned().unwrap_or_default();
     if let Err(error) = semver::Version::parse(&version) {

@@ -584,7 +584,7 @@ fn a_manifest_that_does_not_fit_is_refused() {
         &integers,
         r#"{"model": "a b", "version": "1.0", "labels": ["down"], "features": ["a", "b"]}"#,
         &[
-            "`model`: `a b` contains ' '; expected letters, digits and `_ - .`; hint: give the model a name, such as eurusd_lstm_1h",
+            "`model`: `a b` contains ' '; expected letters, digits and `_ - .`; hint: give the model a name, such as eurusd_lstm_1h: `model` in the manifest, --name on the command line",
             "`version`: `1.0` is not a semantic version: unexpected end of input while parsing minor version number; hint: write three numbers, such as 1.0.0",
             "`labels`: 1 labels are given, the model has 2 classes; hint: list one label per class, in the order of the scores",
             "`features`: 2 features are named, the model's input has 3 columns; hint: name every column once, in the order of the columns",

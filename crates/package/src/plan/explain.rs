@@ -267,7 +267,11 @@ impl Explanation {
                 method.name(),
                 can.join(" and ")
             ),
-            hint: "ask with contributions: true; path_dependent needs covers in the package, interventional a background",
+            hint: if methods == [Method::Linear] {
+                "ask with contributions: true; a linear model has one way, with a background or without"
+            } else {
+                "ask with contributions: true; path_dependent needs covers in the package, interventional a background"
+            },
         })
     }
 }

@@ -106,6 +106,9 @@ fn every_error_has_a_code_and_says_what_to_do_where_that_is_known() {
         error.to_string(),
         "m@1.0.0 of 209715200 bytes does not fit into what is left of the module's memory of 134217728 bytes"
     );
-    assert_eq!((error.code(), error.hint()), ("limit_exceeded", Some("bake fewer packages into one module")));
+    assert_eq!(
+        (error.code(), error.hint()),
+        ("limit_exceeded", Some("bake fewer packages into one module, or a smaller model"))
+    );
     assert!(BakeError::Nothing.hint().is_some());
 }

@@ -341,6 +341,9 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
         let message = error.to_string();
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
         let path = track.path().to_string();
+        // Of an unknown field, the message has the name.
+        let known = || path.rsplit_once('.').map_or(".", |(before, _)| before);
+        let path = if message.starts_with("unknown field") { known() } else { &path };
         let field = if path == "." { String::new() } else { format!("`{path}`: ") };
         Failure::new(format!("{name}: {field}{message}"))
     })

@@ -175,17 +175,19 @@ fn isotonic(rewriter: &mut Rewriter<'_>, score: &str, x: &[f64], y: &[f64]) -> S
     };
     let (widths, steps) = (differences(&x), differences(&y));
     let (first, last) = (y.first().copied().unwrap_or_default(), y.last().copied().unwrap_or_default());
+    let ends = (x.first().copied(), x.last().copied());
     x.pop();
     let starts = rewriter.constant(Tensor::vector(x));
     let widths = rewriter.constant(Tensor::vector(widths));
-    let steps_shape = vec![steps.len(), 1];
-    let from = rewriter.node("Sub", &[score, &starts], &[]);
+    // Beyond the points nothing changes. What contributions add up to is the score as it comes here.
+    let score = rewriter.clip(score, ends.0, ends.1);
+    let from = rewriter.node("Sub", &[&score, &starts], &[]);
     let part = rewriter.node("Div", &[&from, &widths], &[]);
     let part = rewriter.clip(&part, Some(0.0), Some(1.0));
-    // As many elements as the shape has, by how it was made.
-    let steps = Tensor::of(steps_shape, steps).unwrap_or_else(|_| Tensor::vector(Vec::<f64>::new()));
-    let steps = rewriter.constant(steps);
-    let risen = rewriter.node("MatMul", &[&part, &steps], &[]);
+    let steps = rewriter.constant(Tensor::vector(steps));
+    let risen = rewriter.node("Mul", &[&part, &steps], &[]);
+    let axes = rewriter.constant(Tensor::vector(vec![1_i64]));
+    let risen = rewriter.node("ReduceSum", &[&risen, &axes], &[("keepdims", Value::Integer(1))]);
     let first_constant = rewriter.constant(Tensor::vector(vec![first]));
     let result = rewriter.node("Add", &[&risen, &first_constant], &[]);
     rewriter.clip(&result, Some(first.min(last)), Some(first.max(last)))

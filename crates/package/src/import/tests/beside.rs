@@ -435,6 +435,12 @@ fn mocks_that_make_no_sense_are_refused() {
         "the manifest does not fit: `outputs[0].shape`: [-1, -1] leaves more open than the rows; hint: give every dimension but the first a size",
     );
     check(
+        r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2]}], "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}]}"#,
+        "{}",
+        "the manifest does not fit: `outputs[0].shape`: [-1, 1] cannot be; with the other shapes it is [1, 1]; hint: leave the rows \
+         of all inputs and outputs open (-1), or give all the same number",
+    );
+    check(
         &output(r#""datatype": "INT64", "shape": [-1], "value": 0.5"#),
         "{}",
         "the manifest does not fit: `outputs[0].value`: 0.5 is no INT64; hint: give values of the output's datatype",
