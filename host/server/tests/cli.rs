@@ -185,10 +185,8 @@ fn texts_in_answers_stay_json() {
     let signature = folder.file("signature.json", signature.to_string());
     let package = folder.path("m.lgp");
     succeed(&["package", "--mock", &signature, "--name", "m", "--output", &package]);
-    let request = folder.file(
-        "request.json",
-        r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[0]}]}"#.to_owned(),
-    );
+    let request = folder
+        .file("request.json", r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[0]}]}"#);
     let answer = succeed(&["predict", "--json", &package, "--input", &request]);
     assert!(!answer.contains(['\u{7f}', '\u{85}', '\u{202e}']), "{answer:?}");
     let answer: Value = serde_json::from_str(&answer).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lockgate_oip::{InferResponse, decode_request, encode_response};
 use lockgate_package::plan::explain::CONTRIBUTIONS;
-use lockgate_package::{Datatype, Manifest, Package, Tensor, TensorSpec};
+use lockgate_package::{Manifest, Package, Tensor, TensorSpec};
 use lockgate_runtime::{Contributions, PredictRequest, Settings};
 use serde_json::{Map, Value, json};
 
@@ -222,7 +222,7 @@ fn table(outputs: &[Tensor], manifest: &Manifest) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockgate_package::{Engine, Feature, Scope, Signature};
+    use lockgate_package::{Datatype, Engine, Feature, Scope, Signature};
 
     fn manifest(inputs: &[(&str, Datatype, &[i64])], features: &[&str]) -> Manifest {
         let spec = |(name, datatype, shape): &(&str, Datatype, &[i64])| TensorSpec {
