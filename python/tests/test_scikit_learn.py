@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 import pandas
 import pytest
-from conftest import call, close, run_onnx
-from sklearn import calibration, compose, ensemble, feature_extraction, linear_model, pipeline, preprocessing, svm
+from conftest import TREES, attributes, call, close, run_onnx
+from skl2onnx.common import tree_ensemble
+from sklearn import calibration, compose, ensemble, feature_extraction, linear_model, pipeline, preprocessing, svm, tree
 from sklearn.model_selection import GridSearchCV
 
 from lockgate_export import export
@@ -37,6 +38,35 @@ def test_texts_that_no_tree_splits_on(double, data):
     assert [feature["name"] for feature in exported.manifest.features] == ["a", "venue", "b"]
     inputs = [frame[["a"]], frame[["venue"]].astype(str), frame[["b"]]]
     close(run_onnx(exported.onnx, *inputs)[1], model.predict_proba(frame))
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize(
+    "model",
+    [
+        tree.DecisionTreeClassifier(),
+        tree.DecisionTreeRegressor(),
+        ensemble.RandomForestClassifier(3, random_state=0),
+        pipeline.make_pipeline(preprocessing.StandardScaler(), tree.DecisionTreeClassifier()),
+    ],
+    ids=["classifier", "regressor", "forest", "pipeline"],
+)
+def test_trees_that_part_missing_values_from_all_others(model, double, data, monkeypatch):
+    search = tree_ensemble.find_switch_point
+
+    def finite(low, high):
+        assert np.isfinite([low, high]).all(), "the search would not end"
+        return search(low, high)
+
+    monkeypatch.setattr(tree_ensemble, "find_switch_point", finite)
+    X = data.X[:, :2].astype(np.float64)
+    X[::3, 0] = np.nan
+    model.fit(X, np.isnan(X[:, 0]).astype(int))
+    exported = export(model, X, double=double)
+    wanted = model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X).reshape(-1, 1)
+    close(run_onnx(exported.onnx, X)[-1], wanted)
+    thresholds = [attributes(node)["nodes_values"] for node in exported.onnx.graph.node if node.op_type in TREES]
+    assert np.isinf(thresholds[0]).any(), "the tree parts missing values from all others"
 
 
 @pytest.mark.parametrize("kind", ["binary", "three", "three_texts"])

@@ -34,6 +34,7 @@ def repaired(model: Any) -> Iterator[None]:
                 stack.enter_context(_replaced(part, "missing_values", str(part.missing_values)))
         stack.enter_context(_zipmap_everywhere())
         stack.enter_context(_interpolating_calibration())
+        stack.enter_context(_thresholds_of_missing_values())
         yield
 
 
@@ -80,6 +81,24 @@ def _interpolating_calibration() -> Iterator[None]:
         yield
         return
     with _replaced(converter, "_transform_isotonic", _isotonic):
+        yield
+
+
+@contextlib.contextmanager
+def _thresholds_of_missing_values() -> Iterator[None]:
+    """A tree that parts missing values from all others has an infinite threshold, whose neighbour in double precision skl2onnx looks
+    for without an end."""
+    from skl2onnx.common import tree_ensemble
+
+    search = getattr(tree_ensemble, "sklearn_threshold", None)
+    if search is None:
+        yield
+        return
+
+    def threshold(value: Any, dtype: Any, mode: str) -> Any:
+        return np.float64(value) if np.isinf(value) else search(value, dtype, mode)
+
+    with _replaced(tree_ensemble, "sklearn_threshold", threshold):
         yield
 
 
