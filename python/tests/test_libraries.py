@@ -249,6 +249,26 @@ def test_boosters_and_their_files(data, tmp_path):
     close([first["min"], first["max"]], [data.X[:, 0].min(), data.X[:, 0].max()])
 
 
+@pytest.mark.parametrize("base", [None, 0.2, 0.9])
+def test_boosters_that_answer_with_log_odds(base, data, lockgate):
+    matrix = xgb.DMatrix(data.X, label=data.binary)
+    booster = xgb.train({"objective": "binary:logitraw"} | ({} if base is None else {"base_score": base}), matrix, 6)
+    close(run_onnx(export(booster, data.X).onnx, data.X)[0][:, 0], booster.predict(matrix))
+    model = xgb.XGBClassifier(objective="binary:logitraw", n_estimators=6, base_score=base).fit(data.X, data.binary)
+    for classifier in (model, pipeline.make_pipeline(preprocessing.FunctionTransformer(), model).fit(data.X, data.binary)):
+        exported = export(classifier, data.X, name="odds")
+        labels, scores = run_onnx(exported.onnx, data.X)
+        wanted = classifier.predict_proba(data.X)
+        close(scores, wanted)
+        sure = np.abs(wanted[:, 1] - 0.5) > 1e-4
+        assert (labels == classifier.predict(data.X))[sure].all()
+        # XGBoost compares log-odds with one half, not with zero.
+        assert ((wanted[:, 1] > 0) & (labels == 0)).any()
+        answers = lockgate(exported, data.X[:40])
+        close(answers["probabilities"], scores[:40])
+        assert (answers["label"] == labels[:40]).all()
+
+
 def test_rankers(data):
     groups = np.repeat(np.arange(30), 10)
     ranker = xgb.XGBRanker(n_estimators=6).fit(data.X, data.three, qid=groups)

@@ -15,7 +15,8 @@ import numpy as np
 from .errors import ExportError, ExportWarning
 from .graph import ML, Writer
 
-Link = Literal["identity", "logistic", "softmax", "exp", "square", "log1p_exp"]
+# With `one_half`, the score of the second of two classes is compared with one half, and that of the first is 1 minus it.
+Link = Literal["identity", "logistic", "softmax", "exp", "square", "log1p_exp", "one_half"]
 Labels = Sequence[int] | Sequence[str]
 # Inner covers are sums of the children's, up to the rounding of single precision.
 COVER_TOLERANCE = 1e-3
@@ -160,13 +161,13 @@ def write_classifier(
             f"the model has {ensemble.scores} scores and {len(labels)} classes", hint="give one label per class"
         )
     if ensemble.scores == 1:
-        ensemble = _below_zero(ensemble)
+        ensemble = _above_zero(ensemble) if link == "one_half" else _below_zero(ensemble)
     texts = all(isinstance(label, str) for label in labels)
     attributes = node_attributes(ensemble, double=double) | leaf_attributes(ensemble, "class", double=double)
     attributes["classlabels_strings" if texts else "classlabels_int64s"] = list(labels)
     if np.any(ensemble.base):
         attributes |= _numbers("base_values", ensemble.base, double)
-    post_transform = {"identity": "NONE", "logistic": "LOGISTIC", "softmax": "SOFTMAX"}[link]
+    post_transform = {"identity": "NONE", "one_half": "NONE", "logistic": "LOGISTIC", "softmax": "SOFTMAX"}[link]
     writer.node(
         "TreeEnsembleClassifier", [rows], outputs=list(outputs), domain=ML, post_transform=post_transform, **attributes
     )
@@ -182,6 +183,13 @@ def _below_zero(ensemble: Ensemble) -> Ensemble:
     shift = 2.0 ** np.ceil(np.log2(max(float(first.value[first.is_leaf].min()), 2.0**-10) * 1.5))
     moved = Tree(**{**first.__dict__, "value": first.value - shift})
     return Ensemble([moved, *ensemble.trees[1:]], ensemble.base + shift, ensemble.mode)
+
+
+def _above_zero(ensemble: Ensemble) -> Ensemble:
+    """The same sums without negative weights, for scores that onnxruntime is to compare with one half."""
+    lowest = [min(float(tree.value[tree.is_leaf].min()), 0.0) for tree in ensemble.trees]
+    moved = [Tree(**{**tree.__dict__, "value": tree.value - low}) for tree, low in zip(ensemble.trees, lowest)]
+    return Ensemble(moved, ensemble.base + sum(lowest), ensemble.mode)
 
 
 def _numbers(name: str, values: np.ndarray, double: bool) -> dict[str, Any]:

@@ -36,7 +36,7 @@ LINKS: dict[str, Link] = {
     "survival:cox": "exp",
 }
 # Objectives whose stored base score is a probability.
-LOGIT_BASE = {"binary:logistic", "binary:logitraw", "reg:logistic"}
+LOGIT_BASE = {"binary:logistic", "reg:logistic"}
 
 
 @dataclass
@@ -84,20 +84,18 @@ def read(model: Any) -> Boosted:
     labels = None
     # Labels that do not exclude each other are a probability each, and no classes.
     multilabel = scores > max(classes, 1) and objective.startswith("binary:")
-    if not multilabel and (classes > 1 or objective == "binary:logistic"):
+    # Of boosters with log-odds for answers, only the estimators say that they are classifiers.
+    raw_classifier = objective == "binary:logitraw" and is_estimator and hasattr(model, "classes_")
+    if not multilabel and (classes > 1 or objective == "binary:logistic" or raw_classifier):
         labels = list(range(max(classes, 2)))
         if is_estimator:
             labels = list(model.classes_) if hasattr(model, "classes_") else None
-    if objective == "binary:logitraw" and is_estimator and hasattr(model, "classes_"):
-        raise ExportError(
-            "a classifier with the objective `binary:logitraw` answers with log-odds, not with probabilities",
-            where="XGBoost",
-            hint="train with `binary:logistic`",
-        )
+    # XGBClassifier takes log-odds for the probability of the second class all the same.
+    link = "one_half" if raw_classifier and labels is not None else LINKS[objective]
     names = learner.get("feature_names") or None
     base = _base(parameters["base_score"], objective, scores)
     ensemble = Ensemble(trees, base, "BRANCH_LT")
-    return Boosted(ensemble, LINKS[objective], labels, names, int(parameters["num_feature"]), multilabel=multilabel)
+    return Boosted(ensemble, link, labels, names, int(parameters["num_feature"]), multilabel=multilabel)
 
 
 def iterations(model: Any) -> int | None:
