@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pandas
 import pytest
-from conftest import TREES, attributes, call, close, run_onnx
+from conftest import TREES, attributes, call, check_covers, close, run_onnx
 from skl2onnx.common import tree_ensemble
-from sklearn import calibration, compose, ensemble, feature_extraction, linear_model, pipeline, preprocessing, svm, tree
+from sklearn import base, calibration, compose, ensemble, feature_extraction, frozen, linear_model, pipeline, preprocessing, svm, tree
 from sklearn.model_selection import GridSearchCV
 
 from lockgate_export import export
@@ -99,6 +99,55 @@ def test_calibrated_models(inner, method, kind, data):
     model = calibration.CalibratedClassifierCV(inner, method=method, cv=2).fit(data.X.astype(np.float64), data.target(kind))
     scores = run_onnx(export(model, data.X).onnx, data.X)[1]
     close(scores, model.predict_proba(data.X.astype(np.float64)), 1e-3)
+
+
+def test_frozen_models(data):
+    X = data.X.astype(np.float64)
+    forest = ensemble.RandomForestClassifier(5, random_state=0).fit(X, data.binary)
+    scaled = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()).fit(X, data.binary)
+    models = [frozen.FrozenEstimator(forest), frozen.FrozenEstimator(frozen.FrozenEstimator(scaled))]
+    for inner in list(models):
+        models.append(calibration.CalibratedClassifierCV(inner).fit(X, data.binary))
+        models.append(ensemble.VotingClassifier([("a", inner), ("b", linear_model.LogisticRegression())], voting="soft").fit(X, data.binary))
+    scaler = frozen.FrozenEstimator(preprocessing.StandardScaler().fit(X))
+    models.append(pipeline.make_pipeline(scaler, linear_model.LogisticRegression()).fit(X, data.binary))
+    for model in models:
+        close(run_onnx(export(model, data.X).onnx, data.X)[1], model.predict_proba(X), 1e-4)
+    assert isinstance(models[2].calibrated_classifiers_[0].estimator, frozen.FrozenEstimator), "exporting leaves the model as it was"
+    assert models[-1].steps[0][1] is scaler
+    check_covers(export(models[2], data.X).onnx)
+
+
+class Sampler(base.BaseEstimator):
+    """Rows for training, as those of imbalanced-learn."""
+
+    def fit_resample(self, X, y):
+        return X[y == 1], y[y == 1]
+
+
+class SamplingPipeline(pipeline.Pipeline):
+    """Passes samplers over when it predicts."""
+
+    def _iter(self, **options):
+        return (step for step in super()._iter(**options) if not isinstance(step[-1], Sampler))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_samplers_are_passed_over(place, data):
+    frame = pandas.DataFrame({"price": data.X[:, 0], "code": data.binary.astype(str)})
+    columns = compose.ColumnTransformer([("code", preprocessing.OneHotEncoder(), ["code"])], remainder="passthrough")
+    by_name = SamplingPipeline([("columns", columns), ("model", linear_model.LogisticRegression())]).fit(frame, data.three)
+    plain = SamplingPipeline([("scaler", preprocessing.StandardScaler()), ("model", linear_model.LogisticRegression())]).fit(data.X, data.three)
+    for model in (by_name, plain):
+        model.steps.insert(place, ("more", Sampler()))
+    close(run_onnx(export(by_name, frame).onnx, frame[["price"]], frame[["code"]])[1], by_name.predict_proba(frame), 1e-4)
+    for model in (plain, calibration.CalibratedClassifierCV(frozen.FrozenEstimator(plain)).fit(data.X, data.three)):
+        close(run_onnx(export(model, data.X).onnx, data.X)[1], model.predict_proba(data.X), 1e-4)
+    searched = GridSearchCV(pipeline.make_pipeline("passthrough", linear_model.LogisticRegression()), {"logisticregression__C": [0.5]}, cv=2)
+    for inner in (SamplingPipeline([("model", linear_model.LogisticRegression())]), searched):
+        model = calibration.CalibratedClassifierCV(inner, cv=2).fit(data.X, data.three)
+        close(run_onnx(export(model, data.X).onnx, data.X)[1], model.predict_proba(data.X), 1e-4)
+    assert len(plain.steps) == 3, "exporting leaves the model as it was"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from .errors import ExportError, ExportWarning
 from .kinds import as_trained
 from .loading import load
 from .manifest import Manifest, label_text
+from .parts import is_frozen
 from .table import Table, as_table, is_missing
 
 MOST_BACKGROUND = 1000
@@ -161,9 +162,9 @@ def export(
 
 
 def _best(model: Any) -> Any:
-    """The model that a search found."""
+    """The model that a search found, and the one that was frozen."""
     for _ in range(4):
-        best = getattr(model, "best_estimator_", None)
+        best = model.estimator if is_frozen(model) else getattr(model, "best_estimator_", None)
         if best is None:
             return model
         model = best

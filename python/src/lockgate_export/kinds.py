@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from .parts import walk
+from .parts import is_sampler, walk
 from .table import Table, is_missing, numbers_of, truths_of
 
 
@@ -26,10 +26,9 @@ def as_trained(model: Any, table: Table) -> Table:
 def _categories(model: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The categories of each column that an encoder takes as it is, or with missing values filled in."""
     found: dict[str, np.ndarray] = {}
-    steps = getattr(model, "steps", None)
-    front = steps[0][1] if steps else model
+    front = _steps(model)[0]
     for part in walk(model):
-        steps = [step for _, step in getattr(part, "steps", [])] or [part]
+        steps = _steps(part)
         known = getattr(steps[0], "feature_names_in_", None)
         columns = list(names) if known is None and part in (model, front) else [] if known is None else [str(name) for name in known]
         for step in steps:
@@ -40,6 +39,11 @@ def _categories(model: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
             if type(step).__name__ != "SimpleImputer":
                 break
     return found
+
+
+def _steps(model: Any) -> list[Any]:
+    """What a row goes through when it is predicted, one after the other."""
+    return [step for _, step in getattr(model, "steps", []) if not is_sampler(step)] or [model]
 
 
 def _read_as(categories: np.ndarray, cells: Sequence[str], column: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ def walk(model: Any) -> Iterator[Any]:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, (list, tuple)):
+        if is_frozen(part):
+            stack.append(part.estimator)
+        elif isinstance(part, (list, tuple)):
             stack.extend(reversed(part))
         elif isinstance(part, np.ndarray):
             if part.dtype == object:
@@ -26,6 +28,16 @@ def walk(model: Any) -> Iterator[Any]:
         elif hasattr(part, "get_params") or type(part).__module__.startswith("sklearn.calibration"):
             yield part
             stack.extend(reversed([value for name, value in sorted(vars(part).items()) if _holds_estimators(name, value)]))
+
+
+def is_frozen(part: Any) -> bool:
+    """Whether it is a fitted estimator behind a wrapper that keeps it from being fitted again."""
+    return type(part).__name__ == "FrozenEstimator" and type(part).__module__.startswith("sklearn.")
+
+
+def is_sampler(part: Any) -> bool:
+    """Whether it chooses or makes rows for training, as those of imbalanced-learn do, and leaves rows alone that are predicted."""
+    return hasattr(part, "fit_resample") and not hasattr(part, "transform")
 
 
 def _holds_estimators(name: str, value: Any) -> bool:

@@ -10,15 +10,20 @@ import numpy as np
 
 from .errors import ExportError
 from .graph import ContainerWriter
-from .parts import walk
+from .parts import is_frozen, is_sampler, walk
 from .table import is_missing
 
 
 @contextlib.contextmanager
-def repaired(model: Any) -> Iterator[None]:
-    """All repairs, for as long as the model is converted."""
+def repaired(model: Any) -> Iterator[Any]:
+    """The model with all repairs, for as long as it is converted."""
+    model = _plain(model)
     with contextlib.ExitStack() as stack:
         for part in walk(model):
+            for name, value in list(vars(part).items()):
+                plain = _plain(value)
+                if plain is not value:
+                    stack.enter_context(_replaced(part, name, plain))
             if getattr(part, "flatten_transform", False) is True:
                 # skl2onnx refuses votes that flatten what `transform` returns; predictions do not depend on it.
                 stack.enter_context(_replaced(part, "flatten_transform", False))
@@ -35,7 +40,25 @@ def repaired(model: Any) -> Iterator[None]:
         stack.enter_context(_zipmap_everywhere())
         stack.enter_context(_interpolating_calibration())
         stack.enter_context(_thresholds_of_missing_values())
-        yield
+        yield model
+
+
+def _plain(value: Any) -> Any:
+    """The same as skl2onnx knows it: what searches found and what is frozen without their wrappers, and pipelines of other kinds as
+    scikit-learn's, of the steps that change rows which are predicted. The very value where nothing changes."""
+    from sklearn.pipeline import Pipeline
+
+    if is_frozen(value):
+        return _plain(value.estimator)
+    if type(value) in (list, tuple):
+        plain = [_plain(part) for part in value]
+        return value if all(new is old for new, old in zip(plain, value)) else type(value)(plain)
+    if isinstance(value, Pipeline):
+        steps = [(name, step) for name, step in value.steps if step not in (None, "passthrough") and not is_sampler(step)]
+        if steps and (type(value) is not Pipeline or len(steps) < len(value.steps)):
+            return Pipeline(steps)
+    best = getattr(value, "__dict__", {}).get("best_estimator_")
+    return value if best is None else _plain(best)
 
 
 @contextlib.contextmanager

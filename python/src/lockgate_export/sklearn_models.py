@@ -28,13 +28,13 @@ def convert(model: Any, table: Table | None, features: int | None, *, double: bo
         raise missing_package("skl2onnx", "sklearn") from None
     _register_boosted()
     try:
-        with repaired(model):
+        with repaired(model) as plain:
             converted = skl2onnx.convert_sklearn(
-                model,
+                plain,
                 name="model",
-                initial_types=_inputs(model, table, features, double),
+                initial_types=_inputs(plain, table, features, double),
                 target_opset={"": OPSET, ML: ML_OPSET},
-                options=_options(model),
+                options=_options(plain),
             )
     except ExportError:
         raise
