@@ -1,6 +1,7 @@
 """Keras, layer by layer: the exported file answers as Keras' own `predict` does."""
 
 import json
+import warnings
 import zipfile
 
 import keras
@@ -9,7 +10,7 @@ import pytest
 from conftest import close, run_onnx
 from keras import layers as L
 
-from lockgate_export import ExportError, export
+from lockgate_export import ExportError, ExportWarning, checking, export
 
 
 def sequential(*layers, shape=(12, 3)):
@@ -259,6 +260,29 @@ def test_no_keras_file(tmp_path):
         archive.writestr("config.json", json.dumps({}))
     with pytest.raises(ExportError, match="no .keras file of Keras 3"):
         export(tmp_path / "other.keras")
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("first, second", [(2, 2), (1, 1), (2, 3)])
+def test_several_outputs_are_compared(first, second, named, data, monkeypatch):
+    rows = keras.Input((6,))
+    hidden = L.Dense(4, activation="relu")(rows)
+    heads = [L.Dense(first, name="spread")(hidden), L.Dense(second, activation="sigmoid", name="direction")(hidden)]
+    model = random_weights(keras.Model(rows, dict(zip(["spread", "direction"], heads)) if named else heads))
+    predict = model.predict
+    if named:
+        # As some backends of Keras do.
+        monkeypatch.setattr(model, "predict", lambda *arguments, **options: dict(sorted(predict(*arguments, **options).items())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ExportWarning)
+        got = run_onnx(export(model, data.X).onnx, data.X)
+    wanted = predict(data.X, verbose=0)
+    for values, want in zip(got, [wanted["spread"], wanted["direction"]] if named else wanted):
+        close(values, want)
+    run = checking.running.run
+    monkeypatch.setattr(checking.running, "run", lambda *arguments: [output + place for place, output in enumerate(run(*arguments))])
+    with pytest.raises(ExportError, match="200 of 200 rows get another answer"):
+        export(model, data.X)
 
 
 def test_texts_for_a_target_need_the_order_of_the_outputs():

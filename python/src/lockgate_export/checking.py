@@ -7,7 +7,7 @@ single precision rounds away, as when a scaled value is the threshold of a tree.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 import onnx
@@ -50,7 +50,8 @@ def compare(model: Any, kind: str, converted: families.Converted, table: Table) 
     if expected is None:
         return
     try:
-        got = running.answers(running.run(converted.onnx, rows))
+        outputs = running.run(converted.onnx, rows)
+        got = Answers(None, _joined(outputs)) if kind == "keras" else running.answers(outputs)
     except ExportError:
         raise
     except Exception as error:
@@ -248,10 +249,11 @@ def _library(model: Any, kind: str, table: Table) -> Answers | None:
         rows = table.matrix(np.float32)
         if rows.ndim != rank:
             return None
-        scores = np.asarray(model.predict(rows, verbose=0), dtype=np.float64)
-        if scores.ndim == 2 and scores.shape[1] == 1:
-            scores = scores.reshape(-1, 1)
-        return Answers(None, scores.reshape(len(scores), -1))
+        predicted = model.predict(rows, verbose=0)
+        if isinstance(predicted, dict):
+            # Some backends sort them by name.
+            predicted = [predicted[name] for name in model.get_config()["output_layers"]]
+        return Answers(None, _joined(predicted if isinstance(predicted, (list, tuple)) else [predicted]))
     if kind == "xgboost" and not hasattr(model, "get_booster"):
         import xgboost
 
@@ -275,6 +277,11 @@ def _library(model: Any, kind: str, table: Table) -> Answers | None:
     if families.attribute(model, "classes_") is not None or predicted.dtype.kind not in "f":
         return Answers(predicted, None) if predicted.ndim == 1 else None
     return Answers(None, predicted.astype(np.float64).reshape(len(predicted), -1))
+
+
+def _joined(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The numbers of all outputs, a line per row."""
+    return np.column_stack([np.asarray(output, dtype=np.float64).reshape(len(output), -1) for output in outputs])
 
 
 def _raw(values: np.ndarray) -> Answers:
