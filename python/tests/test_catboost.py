@@ -1,4 +1,4 @@
-"""Files as CatBoost writes them: the losses whose last function its exporter leaves out."""
+"""Files as CatBoost writes them: the losses whose last function its exporter leaves out, and the bias of two classes."""
 
 import json
 
@@ -88,6 +88,28 @@ def test_several_numbers_per_row(loss, data, lockgate):
     close(run_onnx(exported.onnx, data.X)[0], raw(data.X, 3))
     close(lockgate(exported, data.X[:20])["predictions"], raw(data.X[:20], 3))
     assert exported.manifest.labels == []
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_the_bias_of_two_classes(described, data, lockgate):
+    """Of `boost_from_average`: CatBoost writes a number per leaf and class, and a bias per class, for one score with both signs."""
+    model = file("Logloss", 2)
+    (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier"]
+    stump = Ensemble(trees(1).trees * 2, np.zeros(1), "BRANCH_LEQ")
+    leaves = {"treeids": [0] * 4 + [1] * 4, "nodeids": [1, 1, 2, 2] * 2, "ids": [0, 1] * 4, "weights": [-0.3, 0.3, 0.7, -0.7] * 2}
+    attributes = node_attributes(stump, double=False) | {f"class_{name}": values for name, values in leaves.items()}
+    attributes |= {"base_values": [0.5, -0.5], "post_transform": "LOGISTIC", "classlabels_int64s": [0, 1]}
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    if not described:
+        del model.metadata_props[:]
+    exported = export(model, data.X, name="classes")
+    second = 1 / (1 + np.exp(0.5 - 2 * raw(data.X, 1)[:, 0]))
+    labels, scores = run_onnx(exported.onnx, data.X)
+    close([list(row.values()) for row in scores], np.column_stack([1 - second, second]))
+    assert (labels == (second > 0.5)).all() and exported.manifest.labels == ["0", "1"]
+    assert any(attribute.name == "base_values" for attribute in node.attribute), "the file that was given stays as it was"
+    close(lockgate(exported, data.X[:20])["probabilities"][:, 1], second[:20])
 
 
 def test_other_losses_with_several_numbers_per_row_are_refused(data):

@@ -1,4 +1,5 @@
-"""ONNX files that CatBoost wrote: the last function, which its exporter leaves out or writes otherwise for some losses."""
+"""ONNX files that CatBoost wrote: the last function, which its exporter leaves out or writes otherwise for some losses, and the bias of
+two classes, which onnxruntime reads otherwise."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ NUMBERS = {"MultiQuantile", "MultiRMSE", "MultiRMSEWithMissingValues"}
 
 def repair(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     """A file that answers as the model does, and whether its scores are labels that do not exclude each other. Other files stay."""
-    loss = _loss(model)
-    if loss is None:
+    if model.producer_name != "CatBoost":
         return model, False
+    loss = _loss(model)
     repaired = onnx.ModelProto()
     repaired.CopyFrom(model)
     for node in list(repaired.graph.node):
@@ -33,6 +34,8 @@ def repair(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
             continue
         attributes = {attribute.name: attribute for attribute in node.attribute}
         if node.op_type == "TreeEnsembleClassifier" and not _has_labels(attributes):
+            if loss is None:
+                continue
             if loss not in NUMBERS:
                 raise ExportError(
                     f"CatBoost writes several numbers per row as a classifier without classes (loss `{loss}`)",
@@ -40,6 +43,8 @@ def repair(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
                     hint=f"train one model per number, or with one of {', '.join(sorted(NUMBERS))}",
                 )
             _become_regressor(repaired.graph, node)
+        elif node.op_type == "TreeEnsembleClassifier":
+            _move_bias_into_leaves(node, attributes)
         if loss in EXPONENTIAL:
             _add_exponential(repaired, node)
         if loss in EACH_ITS_OWN and "post_transform" in attributes:
@@ -50,8 +55,6 @@ def repair(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
 
 
 def _loss(model: onnx.ModelProto) -> str | None:
-    if model.producer_name != "CatBoost":
-        return None
     stored = {entry.key: entry.value for entry in model.metadata_props}
     try:
         return str(json.loads(stored["params"])["loss_function"]["type"])
@@ -61,6 +64,20 @@ def _loss(model: onnx.ModelProto) -> str | None:
 
 def _has_labels(attributes: dict[str, onnx.AttributeProto]) -> bool:
     return any(name.startswith("classlabels_") and (item.strings or item.ints) for name, item in attributes.items())
+
+
+def _move_bias_into_leaves(node: onnx.NodeProto, attributes: dict[str, onnx.AttributeProto]) -> None:
+    """The bias of two scores as part of the first tree. CatBoost writes it as one number per class, to be added to that class's score,
+    as the specification has it; onnxruntime adds the second one to the score of the first class."""
+    base = attributes.get("base_values")
+    if base is None or len(base.floats) != 2 or not any(base.floats):
+        return
+    weights = attributes["class_weights"].floats
+    trees, scores = attributes["class_treeids"].ints, attributes["class_ids"].ints
+    for place, (tree, score) in enumerate(zip(trees, scores)):
+        if tree == trees[0]:
+            weights[place] += base.floats[score]
+    node.attribute.remove(base)
 
 
 def _become_regressor(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
