@@ -110,6 +110,32 @@ def test_truth_values_are_classes_too(data):
     close(exported.manifest.metrics["accuracy"], model.score(data.X, data.binary.astype(bool)))
 
 
+@pytest.mark.parametrize(
+    "given, what",
+    [
+        ("up,flat,down", "the labels up, flat, down are given, and the model itself calls its classes down, flat, up, in this order"),
+        ("a,b,c", "the labels a, b, c are given, and the model itself calls its classes down, flat, up, in this order"),
+        ("up,down", "2 labels are given, the model has 3 classes: down, flat, up"),
+    ],
+)
+def test_labels_that_are_not_those_of_the_model_are_refused(given, what, forest, tmp_path, capsys):
+    joblib.dump(forest, tmp_path / "forest.joblib")
+    assert main([str(tmp_path / "forest.joblib"), "--labels", given, "-o", str(tmp_path)]) == 1
+    assert f"error: {what} (labels)\nhint: " in capsys.readouterr().err
+    assert main([str(tmp_path / "forest.joblib"), "--labels", "down,flat,up", "-o", str(tmp_path)]) == 0
+
+
+def test_labels_that_no_output_has_columns_for_are_refused(data, lockgate):
+    regressor = ensemble.RandomForestRegressor(3, random_state=0).fit(data.X, data.binary)
+    with pytest.raises(ExportError, match="2 labels are given, and no output of the model has 2 columns: `variable` has 1"):
+        export(regressor, labels=["down", "up"])
+    # With a threshold, one column is the score of the second class, which packaging knows as well.
+    lockgate(export(regressor, labels=["down", "up"], threshold=0.5, name="share"), data.X[:3])
+    for given, what in ((["a", "a"], "the label `a` is given twice"), (["a", ""], "label 1 is empty")):
+        with pytest.raises(ExportError, match=what):
+            export(linear_model.LogisticRegression().fit(data.X, data.binary), labels=given)
+
+
 def test_an_existing_onnx_file(data, tmp_path, capsys):
     from lockgate_export.graph import Graph
 

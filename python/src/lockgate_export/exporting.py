@@ -16,6 +16,7 @@ from . import families, metrics as figures, running
 from .checking import compare, first_line
 from .errors import ExportError, ExportWarning
 from .kinds import as_trained
+from .labels import check_labels
 from .loading import load
 from .manifest import Manifest, label_text
 from .parts import is_frozen
@@ -102,18 +103,9 @@ def export(
     table = _fitting(table, converted, feature_names)
     classes = converted.classes
     given = None if labels is None else [label_text(label) for label in labels]
-    if given is not None and classes is not None and len(given) != len(classes):
-        raise ExportError(
-            f"{len(given)} labels are given, the model has {len(classes)} classes",
-            where="labels",
-            hint="list one label per class, in the order of the scores",
-        )
-    if given is not None and converted.multilabel:
-        raise ExportError(
-            "the model's labels do not exclude each other, so they are no classes",
-            where="labels",
-            hint="leave `labels` out; the scores are a probability per label, in the order of y's columns",
-        )
+    if given is not None:
+        answered = any(value is not None for value in (calibrator, threshold, thresholds, answer_labels, confidence))
+        check_labels(given, converted, answered=answered)
     if classes is None and given is not None:
         classes = given
     native = None if classes is None else [label_text(label) for label in classes]
