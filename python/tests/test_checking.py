@@ -64,6 +64,22 @@ def test_rows_on_thresholds_behind_a_scaler_are_explained(data):
         export(model, X, double=True)
 
 
+def test_rows_that_differ_in_double_precision_alone_are_said(data, monkeypatch):
+    X = np.column_stack([data.X[:, 1], 1.0 + 1e-9 * data.binary])
+    model = ensemble.HistGradientBoostingClassifier(max_iter=5).fit(X, data.binary)
+    assert (model.predict(X) == data.binary).all() and (model.predict(X.astype(np.float32)) == 0).all()
+    count = int(data.binary[np.linspace(0, 299, 200).astype(int)].sum())
+    with pytest.warns(ExportWarning, match=f"{count} of 200 rows get another answer .* within rounding of .*; double=True keeps them apart"):
+        export(model, X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ExportWarning)
+        export(model, X, double=True)
+        export(model, X.astype(np.float32))
+    monkeypatch.setattr(checking, "_agrees_in_double", lambda *_: False)
+    with pytest.warns(ExportWarning, match="where the model's answer changes$"):
+        export(model, X)
+
+
 def test_single_precision_that_is_not_enough_is_told_from_a_wrong_converter(data):
     codes = 16777216 + np.arange(300) % 10
     frame = pandas.DataFrame({"code": codes, "gap": data.X[:, 0].astype(np.float64)})
