@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+import xgboost
 from conftest import close, run_onnx
 from sklearn import ensemble, isotonic, linear_model, metrics, model_selection, pipeline, preprocessing
 from sklearn.calibration import _SigmoidCalibration
@@ -84,6 +85,13 @@ def test_metrics_of_regressors_and_of_text_labels(data):
     close(figures["roc_auc"], metrics.roc_auc_score(target == "up", classifier.predict_proba(data.X)[:, 1]))
     with pytest.raises(ExportError, match="have the label `sideways`"):
         export(classifier, data.X, X_test=data.X, y_test=np.array(["sideways"] * 300))
+
+
+def test_scores_that_are_no_probabilities_have_no_logarithmic_loss(data):
+    model = xgboost.XGBClassifier(objective="binary:logitraw", n_estimators=5).fit(data.X, data.binary)
+    figures = export(model, data.X, X_test=data.X, y_test=data.binary).manifest.metrics
+    assert set(figures) == {"rows", "accuracy", "roc_auc"}
+    close(figures["accuracy"], metrics.accuracy_score(data.binary, model.predict(data.X)))
 
 
 def test_calibrators(data):

@@ -7,7 +7,8 @@
 `exporting` holds the steps. Which library a model is of, `families` decides; `sklearn_models`, `xgboost_models`,
 `lightgbm_models` and `keras_models` convert, `trees` and `graph` write what they found. `repairs` and `tree_details` mend what
 skl2onnx writes. `answers` is what stands beside a model (scaler, calibration, thresholds), `labels` checks the names of its classes,
-`manifest` is the file that all of it goes into. `table` and `kinds` read rows; `checking` compares the result with the model, `running` and `metrics` measure it.
+`manifest` is the file that all of it goes into. `table` and `kinds` read rows; `checking` compares the result with the model, `running`
+and `metrics` measure it.
 """
 
 from .errors import ExportError, ExportWarning

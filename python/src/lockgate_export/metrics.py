@@ -8,9 +8,13 @@ import numpy as np
 
 from .errors import ExportError
 
+# How far outside of 0 to 1 single precision puts a probability.
+ROUNDING = 1e-5
+
 
 def classification(truth: np.ndarray, scores: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """Accuracy, logarithmic loss, and the area under the ROC curve (for more than two classes: one against the rest, averaged)."""
+    """Accuracy, logarithmic loss (of probabilities, not of log-odds or distances), and the area under the ROC curve (for more than
+    two classes: one against the rest, averaged)."""
     truth = np.array([str(label) for label in truth], dtype=object)
     unknown = sorted(set(truth) - set(labels))
     if unknown:
@@ -20,13 +24,14 @@ def classification(truth: np.ndarray, scores: np.ndarray, predicted: np.ndarray,
         )
     index = {label: place for place, label in enumerate(labels)}
     true = np.array([index[label] for label in truth])
-    chosen = np.clip(scores[np.arange(len(true)), true], 1e-15, 1.0)
-    total = np.clip(scores.sum(axis=1), 1e-15, None)
     figures = {
         "rows": float(len(true)),
         "accuracy": float(np.mean(truth == np.array([str(label) for label in predicted], dtype=object))),
-        "log_loss": float(-np.mean(np.log(chosen / total))),
     }
+    if np.all((scores >= -ROUNDING) & (scores <= 1.0 + ROUNDING)):
+        chosen = np.clip(scores[np.arange(len(true)), true], 1e-15, 1.0)
+        total = np.clip(scores.sum(axis=1), 1e-15, None)
+        figures["log_loss"] = float(-np.mean(np.log(chosen / total)))
     classes = [len(labels) - 1] if len(labels) == 2 else range(len(labels))
     areas = [area for area in (_area(true == place, scores[:, place]) for place in classes) if area is not None]
     if len(areas) == len(list(classes)):
