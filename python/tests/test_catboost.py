@@ -91,20 +91,25 @@ def test_several_numbers_per_row(loss, data, lockgate):
 
 
 @pytest.mark.parametrize("described", [True, False])
-def test_the_bias_of_two_classes(described, data, lockgate):
+@pytest.mark.parametrize(
+    "loss, function, base, shift", [("Logloss", "LOGISTIC", [0.5, -0.5], -0.5), ("MultiClass", "SOFTMAX", [0.3, 1.7], 1.4)]
+)
+def test_the_bias_of_two_classes(loss, function, base, shift, described, data, lockgate):
     """Of `boost_from_average`: CatBoost writes a number per leaf and class, and a bias per class, for one score with both signs."""
-    model = file("Logloss", 2)
+    model = file(loss, 2)
     (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier"]
     stump = Ensemble(trees(1).trees * 2, np.zeros(1), "BRANCH_LEQ")
     leaves = {"treeids": [0] * 4 + [1] * 4, "nodeids": [1, 1, 2, 2] * 2, "ids": [0, 1] * 4, "weights": [-0.3, 0.3, 0.7, -0.7] * 2}
     attributes = node_attributes(stump, double=False) | {f"class_{name}": values for name, values in leaves.items()}
-    attributes |= {"base_values": [0.5, -0.5], "post_transform": "LOGISTIC", "classlabels_int64s": [0, 1]}
+    attributes |= {"base_values": base, "post_transform": function, "classlabels_int64s": [0, 1]}
     del node.attribute[:]
     node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     if not described:
         del model.metadata_props[:]
     exported = export(model, data.X, name="classes")
-    second = 1 / (1 + np.exp(0.5 - 2 * raw(data.X, 1)[:, 0]))
+    # A softmax over both signs of a score is the logistic function of its double.
+    odds = 2 * raw(data.X, 1)[:, 0] * (2 if function == "SOFTMAX" else 1) + shift
+    second = 1 / (1 + np.exp(-odds))
     labels, scores = run_onnx(exported.onnx, data.X)
     close([list(row.values()) for row in scores], np.column_stack([1 - second, second]))
     assert (labels == (second > 0.5)).all() and exported.manifest.labels == ["0", "1"]

@@ -44,7 +44,7 @@ def repair(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
                 )
             _become_regressor(repaired.graph, node)
         elif node.op_type == "TreeEnsembleClassifier":
-            _move_bias_into_leaves(node, attributes)
+            _move_bias_into_leaves(node, attributes, difference=loss not in EACH_ITS_OWN)
         if loss in EXPONENTIAL:
             _add_exponential(repaired, node)
         if loss in EACH_ITS_OWN and "post_transform" in attributes:
@@ -66,17 +66,19 @@ def _has_labels(attributes: dict[str, onnx.AttributeProto]) -> bool:
     return any(name.startswith("classlabels_") and (item.strings or item.ints) for name, item in attributes.items())
 
 
-def _move_bias_into_leaves(node: onnx.NodeProto, attributes: dict[str, onnx.AttributeProto]) -> None:
+def _move_bias_into_leaves(node: onnx.NodeProto, attributes: dict[str, onnx.AttributeProto], *, difference: bool) -> None:
     """The bias of two scores as part of the first tree. CatBoost writes it as one number per class, to be added to that class's score,
-    as the specification has it; onnxruntime adds the second one to the score of the first class."""
+    as the specification has it; onnxruntime adds the second one to the score of the first class, and answers with the second class
+    where its score is positive. So scores of which the difference alone counts are moved to be each other's negative."""
     base = attributes.get("base_values")
     if base is None or len(base.floats) != 2 or not any(base.floats):
         return
+    middle = sum(base.floats) / 2.0 if difference else 0.0
     weights = attributes["class_weights"].floats
     trees, scores = attributes["class_treeids"].ints, attributes["class_ids"].ints
     for place, (tree, score) in enumerate(zip(trees, scores)):
         if tree == trees[0]:
-            weights[place] += base.floats[score]
+            weights[place] += base.floats[score] - middle
     node.attribute.remove(base)
 
 
