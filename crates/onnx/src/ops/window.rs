@@ -1297,8 +1297,11 @@ mod tests {
         assert!(pool(&[ints("kernel_shape", &[5])]).contains("5 elements does not fit an axis of 4"));
         assert!(pool(&[ints("kernel_shape", &[0])]).contains("not from 1 to 4294967295"));
         assert!(pool(&[ints("kernel_shape", &[1]), ints("pads", &[2, 0])]).contains("nothing but padding"));
-        let huge =
-            [ints("kernel_shape", &[1]), ints("pads", &[i64::MAX, i64::MAX]), int("count_include_pad", 1)];
+        let huge = [
+            ints("kernel_shape", &[1]),
+            ints("pads", &[i64::from(u32::MAX); 2]),
+            int("count_include_pad", 1),
+        ];
         assert!(pool(&huge).contains("bytes of memory"));
         let conv = |x: &[usize], w: &[usize]| {
             run("Conv", 11, &[int("group", 2)], &[floats(x), floats(w)]).unwrap_err()
