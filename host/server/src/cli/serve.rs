@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use axum::serve::ListenerExt as _;
 use clap::Args;
 use lockgate_runtime::Settings as RuntimeSettings;
 use tokio::net::TcpListener;
@@ -14,7 +13,7 @@ use tokio::sync::watch;
 use super::settings::SettingsArgs;
 use crate::config::{Config, Settings};
 use crate::failure::Failure;
-use crate::http::{App, router};
+use crate::http::{self, App, router};
 use crate::metrics::Metrics;
 use crate::records::{Limits, Records};
 use crate::repository::Repository;
@@ -56,18 +55,12 @@ async fn serve(config: Config, policy: PathBuf, json: bool) -> Result<(), Failur
     };
     let listener = TcpListener::bind(&settings.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    let drain_timeout = settings.drain_timeout;
+    let (drain_timeout, idle_timeout) = (settings.drain_timeout, settings.idle_timeout);
     let app = Arc::new(start(config, policy)?);
     announce(address, json)?;
 
-    let (stop, mut stopped) = watch::channel(false);
-    // Small answers should leave at once.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    });
-    let mut server = tokio::spawn(server.into_future());
+    let (stop, stopped) = watch::channel(false);
+    let mut server = tokio::spawn(http::serve(listener, router(Arc::clone(&app)), idle_timeout, stopped));
 
     // From here on a hangup is a wish to reload and no longer ends the program, also while the first load is under way.
     let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
@@ -86,8 +79,7 @@ async fn serve(config: Config, policy: PathBuf, json: bool) -> Result<(), Failur
     stop.send_replace(true);
     tokio::select! {
         ended = &mut server => {
-            let result = ended.map_err(|error| Failure::new(error.to_string()))?;
-            result.map_err(|error| Failure::new(format!("the server failed: {error}")))?;
+            ended.map_err(|error| Failure::new(format!("the server failed: {error}")))?;
             tracing::info!("ended");
             Ok(())
         }

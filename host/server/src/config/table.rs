@@ -118,6 +118,8 @@ settings! {
             "Address and port to listen on; port 0 takes a free one.";
         max_body: Size = |_: &Runtime| Size(16 << 20),
             "The largest request body; a larger one is answered with 413.";
+        idle_timeout: Duration = |_: &Runtime| Duration::from_secs(75),
+            "How long a connection may take to send the head of its next request; then it is closed. Longer than what proxies in front keep idle connections for.";
         drain_timeout: Duration = |_: &Runtime| Duration::from_secs(30),
             "How long requests in progress may take to finish after SIGTERM or SIGINT.";
     }

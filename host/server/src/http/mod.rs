@@ -6,6 +6,7 @@ mod headers;
 mod health;
 mod identity;
 mod infer;
+mod listen;
 mod models;
 mod records;
 
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::records::Records;
 use crate::repository::Repository;
 use error::refusal;
+pub(crate) use listen::serve;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A caller's own request id is kept if it is no longer than this and plain ASCII.

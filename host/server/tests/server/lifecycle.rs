@@ -1,6 +1,8 @@
 //! Reloading and ending.
 
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -93,4 +95,37 @@ fn logs_can_be_read_by_machines() {
     assert!(request["request_id"].as_str().is_some() && request["duration_ms"].as_f64().is_some());
     let refused = lines.iter().find(|line| line["message"] == "request refused").unwrap();
     assert_eq!(refused["code"], "unknown_route");
+}
+
+fn connect(server: &Server, begun: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(begun.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn a_connection_without_a_request_is_closed() {
+    let server = Server::start(&["--idle-timeout", "300ms"]);
+    let live = "GET /v2/health/live HTTP/1.1\r\nhost: x\r\n";
+    for begun in ["", "P", "PRI * HTTP/2.0\r\n", live, &format!("{live}\r\n")] {
+        let mut answer = Vec::new();
+        // It ends, or the reading does.
+        connect(&server, begun).read_to_end(&mut answer).unwrap();
+        assert_eq!(answer.starts_with(b"HTTP/1.1 200"), begun.ends_with("\r\n\r\n"), "{begun:?}");
+    }
+    assert_eq!(server.get("/v2/health/live").status, 200);
+}
+
+#[test]
+fn silent_connections_do_not_keep_a_server_from_ending() {
+    let mut server = Server::start(&[]);
+    let silent = [connect(&server, ""), connect(&server, "P"), connect(&server, "GET / HTTP/1.1\r\n")];
+    std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    server.signal("-TERM");
+    assert_eq!(server.process.wait().unwrap().code(), Some(0), "{}", server.log());
+    // The time for requests in progress is 30 s, that for silence 75.
+    assert!(began.elapsed() < Duration::from_secs(25));
+    drop(silent);
 }
