@@ -344,7 +344,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
         // Of an unknown field, the message has the name.
         let known = || path.rsplit_once('.').map_or(".", |(before, _)| before);
         let path = if message.starts_with("unknown field") { known() } else { &path };
-        let field = if path == "." { String::new() } else { format!("`{path}`: ") };
+        let field = if matches!(path, "" | ".") { String::new() } else { format!("`{path}`: ") };
         Failure::new(format!("{name}: {field}{message}"))
     })
 }
