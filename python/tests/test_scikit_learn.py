@@ -69,6 +69,17 @@ def test_trees_that_part_missing_values_from_all_others(model, double, data, mon
     assert np.isinf(thresholds[0]).any(), "the tree parts missing values from all others"
 
 
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("targets", [1, 2])
+def test_linear_models_without_intercepts(targets, double, data):
+    X = data.X.astype(np.float64) if double else data.X
+    y = data.real if targets == 1 else np.stack([data.real, data.positive], axis=1)
+    for kind in (linear_model.LinearRegression, linear_model.Ridge):
+        model = kind(fit_intercept=False).fit(X, y)
+        close(run_onnx(export(model, X, double=double).onnx, X)[0], model.predict(X).reshape(-1, targets))
+        assert model.intercept_ == 0.0
+
+
 @pytest.mark.parametrize("kind", ["binary", "three", "three_texts"])
 def test_boosting_that_begins_at_zero(kind, data):
     model = ensemble.GradientBoostingClassifier(n_estimators=5, init="zero").fit(data.X, data.target(kind))

@@ -30,6 +30,9 @@ def repaired(model: Any) -> Iterator[Any]:
             if type(part).__name__ in ("VotingClassifier", "VotingRegressor") and isinstance(part.weights, (list, tuple)):
                 # It sums weights as an array does.
                 stack.enter_context(_replaced(part, "weights", np.asarray(part.weights)))
+            if type(getattr(part, "intercept_", None)) is float:
+                # Without intercepts it wants an array of them all the same.
+                stack.enter_context(_replaced(part, "intercept_", np.full(len(np.atleast_2d(part.coef_)), part.intercept_)))
             if type(part).__name__ == "GradientBoostingClassifier" and isinstance(part.init, str):
                 # It writes a single zero for several classes; asked for its first scores, the model says zero for each.
                 stack.enter_context(_replaced(part, "init", None))
