@@ -98,7 +98,10 @@ impl Automata {
             .or_insert_with(|| expressions::compile(pattern, limits.automaton_bytes));
         let tables = compiled.as_ref().map_err(|error| match error {
             ExpressionError::TooLarge => problem(
-                format!("{error}; the limit `automaton_bytes` is {}", limits.automaton_bytes),
+                format!(
+                    "{error}; the limit `automaton_bytes` is {}, and none has more than 65535 states",
+                    limits.automaton_bytes
+                ),
                 REWRITE_OR_RAISE,
             ),
             error => problem(error.to_string(), REWRITE),
