@@ -868,3 +868,19 @@ impl Buffer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_32_bits_are_the_least_where_they_do_not_fit() {
+        let mut integers = Buffer::I64(vec![7, -3, dense::whole(f64::NAN), 3_000_000_000]);
+        let mut tensor =
+            Tensor { name: "y".to_owned(), datatype: Datatype::Int32, shape: vec![4], data: Vec::new() };
+        integers.write(&mut tensor, &[]);
+        let found: Vec<i32> =
+            tensor.data.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect();
+        assert_eq!(found, [7, -3, i32::MIN, i32::MIN]);
+    }
+}

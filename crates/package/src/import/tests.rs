@@ -493,6 +493,31 @@ fn data_files_count_in_the_digest() {
     assert!(missing.contains("initializer `w` keeps its data in `d`, which was not read"), "{missing}");
 }
 
+/// A table of indices gives each row two dimensions more than the tabular engine has.
+#[test]
+fn columns_are_chosen_by_a_list_alone() {
+    let chosen = |dims: &[i64]| {
+        let count = dims.iter().product::<i64>();
+        let indices = pb::TensorProto {
+            name: "indices".to_owned(),
+            dims: dims.to_vec(),
+            data_type: 7,
+            int64_data: (0..count).map(|index| index % 3).collect(),
+            ..Default::default()
+        };
+        let axis = pb::AttributeProto { i: 1, ..ints("axis", &[]) };
+        let axis = pb::AttributeProto { r#type: pb::attribute_proto::AttributeType::Int.into(), ..axis };
+        let mut model = model(vec![node("Gather", &["X", "indices"], &["Y"], vec![axis])]);
+        model.graph.as_mut().unwrap().initializer.push(indices);
+        let package = run(&model, &ManifestSource::default()).unwrap();
+        let manifest = package.manifest();
+        (manifest.engine, manifest.signature.outputs[0].shape.clone())
+    };
+    assert_eq!(chosen(&[2]), (Engine::Tabular, vec![-1, 2]));
+    assert_eq!(chosen(&[]), (Engine::Tabular, vec![-1]));
+    assert_eq!(chosen(&[2, 2]), (Engine::Graph, vec![-1, 2, 2]));
+}
+
 #[test]
 fn there_are_only_so_many_inputs() {
     let input =
