@@ -6,7 +6,7 @@ use crate::{Problem, Tensor};
 pub(crate) const PLACE: usize = 8;
 
 /// Asking for less is not worth the time: what is left of an instance's memory is in larger pieces.
-const WORTH_ASKING: u64 = 1 << 20;
+const WORTH_ASKING: usize = 1 << 20;
 
 /// Counts what a run takes and stops it at a limit. Kernels ask for room before they allocate, and say what they are about to compute.
 #[derive(Debug, Clone)]
@@ -31,9 +31,9 @@ impl Meter {
     /// More than the limit allows.
     pub fn room(&mut self, shape: &[usize], size: usize) -> Result<usize, Problem> {
         let count = shape.iter().try_fold(1_usize, |count, &len| count.checked_mul(len));
-        let bytes =
-            count.and_then(|count| count.checked_mul(size)).and_then(|bytes| u64::try_from(bytes).ok());
-        let needed = self.live.saturating_add(bytes.unwrap_or(u64::MAX));
+        let bytes = count.and_then(|count| count.checked_mul(size));
+        let with_living = |bytes: usize| self.live.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let needed = bytes.map_or(u64::MAX, with_living);
         let mut limit = self.memory_limit;
         if let (Some(count), Some(bytes)) = (count, bytes)
             && needed <= limit
@@ -43,7 +43,7 @@ impl Meter {
                 self.peak = self.peak.max(needed);
                 return Ok(count);
             }
-            limit = self.live.saturating_add(there);
+            limit = with_living(there);
         }
         Err(Problem::Limit { what: "bytes of memory", needed, limit })
     }
@@ -86,11 +86,11 @@ impl Meter {
 
 /// How many of these bytes can be had, roughly where it is not all of them: an instance may be allowed less memory than a run is, and
 /// an allocation that fails would end the instance.
-fn there_are(bytes: u64) -> u64 {
+fn there_are(bytes: usize) -> usize {
     let mut there = bytes;
     while there >= WORTH_ASKING {
         let mut room = Vec::<u8>::new();
-        let is_there = usize::try_from(there).is_ok_and(|there| room.try_reserve_exact(there).is_ok());
+        let is_there = room.try_reserve_exact(there).is_ok();
         // Nothing may take this for an allocation that nobody needs.
         std::hint::black_box(&mut room);
         if is_there {

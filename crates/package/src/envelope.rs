@@ -340,10 +340,20 @@ impl Envelope {
         self.sections.iter().find(|(have, _)| have == name).map(|(_, range)| *range)
     }
 
-    /// Where the sections behind the one called `name` lie, in order, each with its name.
-    pub fn sections_behind(&self, name: &str) -> impl Iterator<Item = (&str, SectionRange)> {
-        let sections = self.sections.iter().map(|(name, range)| (name.as_str(), *range));
-        sections.skip_while(move |(have, _)| *have != name).skip(1)
+    /// Where the arrays of a plan lie: `array/0`, `array/1` and so on, in this order behind the plan's section.
+    ///
+    /// # Errors
+    /// The name of the first that is not in its place.
+    pub(crate) fn arrays(&self, plan: &str, count: usize) -> Result<Vec<SectionRange>, String> {
+        let mut sections = self.sections.iter().skip_while(|(have, _)| have != plan).skip(1);
+        let array = |index| {
+            let name = format!("array/{index}");
+            match sections.next() {
+                Some((have, range)) if *have == name => Ok(*range),
+                _ => Err(name),
+            }
+        };
+        (0..count).map(array).collect()
     }
 
     /// The bytes of a section; empty for a range that is not of this envelope.

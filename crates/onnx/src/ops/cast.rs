@@ -158,23 +158,23 @@ fn eight_digits(x: f64) -> String {
         "" => "0",
         digits => digits,
     };
-    let zeros = |count: u32| "0".repeat(count as usize);
-    let digit_count = u32::try_from(digits.len()).unwrap_or(1);
+    let zeros = |count: usize| "0".repeat(count);
+    let places = exponent.unsigned_abs() as usize;
     let number = match exponent {
-        -4..=-1 => format!("0.{}{digits}", zeros(exponent.unsigned_abs() - 1)),
+        -4..=-1 => format!("0.{}{digits}", zeros(places - 1)),
         0..=7 => {
-            let whole = exponent.unsigned_abs() + 1;
-            match digits.split_at_checked(whole as usize) {
+            let whole = places + 1;
+            match digits.split_at_checked(whole) {
                 Some((whole, "")) => whole.to_owned(),
                 Some((whole, part)) => format!("{whole}.{part}"),
-                None => format!("{digits}{}", zeros(whole.saturating_sub(digit_count))),
+                None => format!("{digits}{}", zeros(whole - digits.len())),
             }
         }
         _ => {
             let sign = if exponent < 0 { '-' } else { '+' };
             let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
             let point = if rest.is_empty() { "" } else { "." };
-            format!("{first}{point}{rest}e{sign}{:02}", exponent.unsigned_abs())
+            format!("{first}{point}{rest}e{sign}{places:02}")
         }
     };
     if x.is_sign_negative() { format!("-{number}") } else { number }

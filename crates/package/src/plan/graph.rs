@@ -114,14 +114,9 @@ impl GraphPlan {
         if depth(&plan.graph) > DEEPEST_GRAPH {
             return Err(malformed(format!("graphs lie more than {DEEPEST_GRAPH} deep inside of each other")));
         }
-        let mut sections = envelope.sections_behind(PLAN_SECTION);
-        for index in 0..plan.arrays.len() {
-            let name = format!("array/{index}");
-            let section = sections.next().filter(|(have, _)| *have == name);
-            let section =
-                section.ok_or_else(|| malformed(format!("it has no section `{name}` in its place")))?;
-            plan.sections.push(section.1);
-        }
+        plan.sections = envelope
+            .arrays(PLAN_SECTION, plan.arrays.len())
+            .map_err(|name| malformed(format!("it has no section `{name}` in its place")))?;
         Ok(plan)
     }
 

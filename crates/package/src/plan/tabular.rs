@@ -540,17 +540,16 @@ impl TabularPlan {
         }
         let mut plan: Self = Packed::read(&mut MessagePackReader::new(bytes)).map_err(unreadable)?;
         plan.check()?;
-        let mut sections = envelope.sections_behind(PLAN_SECTION);
-        for (index, array) in plan.arrays.iter().enumerate() {
-            let name = format!("array/{index}");
-            let section = sections.next().filter(|(have, _)| *have == name);
-            let section =
-                section.ok_or_else(|| malformed(format!("there is no section `{name}` in its place")))?;
-            if array.byte_len() != Some(section.1.len) {
-                let found = section.1.len;
-                return Err(malformed(format!("section `{name}` has {found} bytes, not what the plan says")));
+        plan.sections = envelope
+            .arrays(PLAN_SECTION, plan.arrays.len())
+            .map_err(|name| malformed(format!("there is no section `{name}` in its place")))?;
+        for (index, (array, section)) in plan.arrays.iter().zip(&plan.sections).enumerate() {
+            if array.byte_len() != Some(section.len) {
+                return Err(malformed(format!(
+                    "section `array/{index}` has {} bytes, not what the plan says",
+                    section.len
+                )));
             }
-            plan.sections.push(section.1);
         }
         Ok(plan)
     }
